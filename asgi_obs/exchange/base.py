@@ -1,0 +1,193 @@
+"""What HTTP and WebSocket exchanges have in common: the fields, and how an exchange ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Final
+
+from asgi_obs.classify import Outcome, is_departure, outcome_of, status_of
+from asgi_obs.errors import report
+from asgi_obs.exchange.hooks import Hooks, call
+from asgi_obs.routes import Routes
+from asgi_obs.types import Message, Receive, Scope, Send
+
+__all__ = ["Exchange"]
+
+_NO_HEADERS: Final[dict[bytes, bytes]] = {}
+
+
+class Exchange:
+    """What is known of one HTTP request and its response, or of one WebSocket session.
+
+    Attributes:
+        scope: The ASGI scope as the outermost middleware got it.
+        inner_scope: The scope of the innermost middleware that joined: the same one, unless a middleware in
+            between handed on a copy.
+        method: The request method as sent; `GET` for a WebSocket.
+        path: The path as sent, decoded by the server, with the proxy's prefix if there is one.
+        route: The route template. None until the exchange ends, and for what has none; may be set earlier by
+            the application, which is then believed.
+        correlation_id: Set by `CorrelationIdMiddleware`.
+        trace_id: 32 hex digits, set by `TracingMiddleware` when there is a valid span.
+        span_id: 16 hex digits, likewise.
+        sampled: Whether that span is recorded.
+        started_at: When the exchange was opened, in seconds of `time.perf_counter`, as are the next three.
+        first_byte_at: When the start of the response was handed to the server.
+        ended_at: When the server accepted the last message.
+        returned_at: When the application returned.
+        status: The status. None until known.
+        outcome: See `asgi_obs.classify`. None until the exchange ends.
+        exception: What the application raised before the exchange ended.
+        late_exception: What it raised afterwards, in a background task.
+        bytes_in: Bytes of the request body, or of received WebSocket messages, so far.
+        bytes_out: Bytes of the response body, or of sent WebSocket messages, so far; none for HEAD, whose
+            body no server sends.
+        fields: What `bind()` added; None if nothing was.
+        operational: True for a request to the ops paths.
+        hooks: The hooks of the observers that watch it.
+    """
+
+    __slots__ = (
+        "_disconnected",
+        "_finishing",
+        "_headers",
+        "_left_before_start",
+        "_receive",
+        "_routes",
+        "_send",
+        "bytes_in",
+        "bytes_out",
+        "correlation_id",
+        "ended_at",
+        "exception",
+        "fields",
+        "first_byte_at",
+        "hooks",
+        "inner_scope",
+        "late_exception",
+        "method",
+        "operational",
+        "outcome",
+        "path",
+        "returned_at",
+        "route",
+        "sampled",
+        "scope",
+        "span_id",
+        "started_at",
+        "status",
+        "trace_id",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, hooks: Hooks, routes: Routes) -> None:
+        self.started_at = perf_counter()
+        self.scope = self.inner_scope = scope
+        self.method: str = scope.get("method", "GET")
+        self.path: str = scope.get("path", "")
+        self._receive = receive
+        self._send = send
+        self.hooks = hooks
+        self._routes = routes
+        self._headers: dict[bytes, bytes] | None = None
+        self._disconnected = self._left_before_start = self._finishing = False
+        self.operational = self.sampled = False
+        self.bytes_in = self.bytes_out = 0
+        self.route: str | None = None
+        self.correlation_id: str | None = None
+        self.trace_id: str | None = None
+        self.span_id: str | None = None
+        self.first_byte_at: float | None = None
+        self.ended_at: float | None = None
+        self.returned_at: float | None = None
+        self.status: int | None = None
+        self.outcome: Outcome | None = None
+        self.exception: BaseException | None = None
+        self.late_exception: BaseException | None = None
+        self.fields: dict[str, Any] | None = None
+
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        """The request headers by lower-case name; of several with one name, the last."""
+        if self._headers is None:
+            try:
+                self._headers = dict(self.scope["headers"])
+            except (KeyError, TypeError, ValueError):
+                self._headers = _NO_HEADERS
+        return self._headers
+
+    @property
+    def duration(self) -> float:
+        """Seconds from start to end; to now while it has not ended."""
+        return (self.ended_at or perf_counter()) - self.started_at
+
+    @property
+    def time_to_first_byte(self) -> float | None:
+        """Seconds from start to first byte; None if no response was started."""
+        return None if self.first_byte_at is None else self.first_byte_at - self.started_at
+
+    def bind(self, **fields: Any) -> None:
+        """Add fields to the final log line and span, and to every log record from here on."""
+        if self.fields is None:
+            self.fields = fields
+        else:
+            self.fields.update(fields)
+
+    def start(self, hooks: Hooks) -> list[Callable[[], object]]:
+        """Call the start hooks of some observers; return what undoes their changes to the context."""
+        undo = []
+        for hook in hooks.start:
+            try:
+                restore = hook(self)
+            except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
+                report(hook.__qualname__, error)
+            else:
+                if restore is not None:
+                    undo.append(restore)
+        return undo
+
+    def returned(self, exception: BaseException | None) -> None:
+        """The application returned (None) or raised: end, if the response has not done so already."""
+        self.returned_at = perf_counter()
+        if self.outcome is None:
+            self._end(exception)
+        elif isinstance(exception, Exception) and not is_departure(exception):
+            self.late_exception = exception
+        call(self.hooks.returned, self)
+
+    def _open_response(self, message: Message) -> Message:
+        """Show the start of the response to the observers: a copy, so that they may add headers."""
+        message = dict(message)
+        call(self.hooks.response_start, self, message)
+        return message
+
+    def _client_left(self) -> None:
+        if self.ended_at is None and not self._disconnected:
+            self._disconnected = True
+            self._left_before_start = self.status is None
+
+    def _finish(self) -> None:
+        """The server accepted the last message: end now, unless an exception may yet explain a 5xx."""
+        self.ended_at = perf_counter()
+        if not self._awaits_exception():
+            self._end(None)
+
+    def _awaits_exception(self) -> bool:
+        return self.status is None or self.status >= 500
+
+    def _end(self, exception: BaseException | None) -> None:
+        complete = self.ended_at is not None
+        if not complete:
+            self.ended_at = perf_counter()
+        self.exception = exception
+        self.outcome = outcome_of(exception=exception, disconnected=self._disconnected, complete=complete)
+        self.status = status_of(
+            sent=self.status, outcome=self.outcome, left_before_start=self._left_before_start
+        )
+        if self.route is None:
+            self.route = self._routes.resolve(self.inner_scope)
+        self._conclude()
+        call(self.hooks.end, self)
+
+    def _conclude(self) -> None:
+        """Set what only one protocol has, before the end hooks run."""

@@ -1,0 +1,122 @@
+"""The HTTP exchange: which messages count for status, first byte, end and bytes.
+
+ASGI's HTTP message format and its extensions (path send, zero-copy send, trailers, early hints, server push):
+https://asgi.readthedocs.io/en/latest/specs/www.html and https://asgi.readthedocs.io/en/latest/extensions.html.
+A message that does not belong there goes through untouched; what the server makes of it is the server's answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Final
+
+from asgi_obs.errors import report
+from asgi_obs.exchange.base import Exchange
+from asgi_obs.exchange.hooks import Hooks, call
+from asgi_obs.routes import Routes
+from asgi_obs.types import Message, Receive, Scope, Send
+
+__all__ = ["HttpExchange"]
+
+# Message type -> the flag that says another one of its kind follows. A path send carries none: it is the last.
+_MORE: Final = {
+    "http.response.body": "more_body",
+    "http.response.pathsend": "more_body",
+    "http.response.zerocopysend": "more_body",
+    "http.response.trailers": "more_trailers",
+}
+
+
+class HttpExchange(Exchange):
+    """One HTTP request and its response.
+
+    Attributes:
+        event_stream: Whether the response is a stream of server-sent events.
+    """
+
+    __slots__ = ("_trailers", "event_stream")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, hooks: Hooks, routes: Routes) -> None:
+        super().__init__(scope, receive, send, hooks, routes)
+        self.event_stream = self._trailers = False
+
+    async def receive(self) -> Message:
+        """The server's `receive`, watched for body bytes and for a client that leaves."""
+        message = await self._receive()
+        try:
+            kind = message["type"]
+            if kind == "http.request":
+                self.bytes_in += len(message.get("body", b""))
+            elif kind == "http.disconnect" and not self._finishing:
+                self._client_left()
+        except Exception as error:  # noqa: BLE001 - a malformed message is between server and application
+            report("HttpExchange.receive", error)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """The server's `send`, watched: a message counts when the server has accepted it."""
+        kind = None
+        try:
+            kind = message["type"]
+            if kind == "http.response.start":
+                message = self._open_response(message)
+            elif kind in _MORE and self.status is not None:
+                self._finishing = self._is_last(kind, message)
+        except Exception as error:  # noqa: BLE001 - a malformed message is between server and application
+            report("HttpExchange.send", error)
+        handed_over_at = perf_counter()
+        try:
+            await self._send(message)
+        except BaseException as error:
+            self._finishing = False
+            if isinstance(error, OSError):  # ASGI 2.4: this is how `send` says that the client is gone
+                self._client_left()
+            raise
+        if self.ended_at is None:
+            self._accepted(kind, message, handed_over_at)
+
+    def _is_last(self, kind: str, message: Message) -> bool:
+        return not message.get(_MORE[kind], False) and self._trailers is (kind == "http.response.trailers")
+
+    def _accepted(self, kind: str | None, message: Message, handed_over_at: float) -> None:
+        try:
+            if kind == "http.response.start":
+                self._started(message, handed_over_at)
+            elif kind in _MORE and self.status is not None:
+                if self.method != "HEAD":
+                    self.bytes_out += _body_size(kind, message)
+                if self.event_stream:
+                    call(self.hooks.message, self, message)
+        except Exception as error:  # noqa: BLE001 - as above
+            report("HttpExchange.send", error)
+        if self._finishing:
+            self._finish()
+
+    def _started(self, message: Message, handed_over_at: float) -> None:
+        status = int(message["status"])
+        # An informational response (103 as a start message) announces the real one; 101 is a final answer.
+        if self.status is None and (status >= 200 or status == 101):
+            self.status = status
+            self.first_byte_at = handed_over_at
+            self._trailers = bool(message.get("trailers", False))
+            self.event_stream = _is_event_stream(message.get("headers", ()))
+
+
+def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    for name, value in headers:
+        if len(name) == 12 and name.lower() == b"content-type":
+            return value.startswith(b"text/event-stream")
+    return False
+
+
+def _body_size(kind: str, message: Message) -> int:
+    if kind == "http.response.body":
+        return len(message.get("body", b""))
+    if kind == "http.response.pathsend":
+        return os.stat(message["path"]).st_size  # noqa: PTH116 - one system call; a Path would be built for it
+    if kind == "http.response.zerocopysend":
+        count = message.get("count")
+        return os.fstat(message["file"].fileno()).st_size - message.get("offset", 0) if count is None else count
+    return 0

@@ -1,0 +1,154 @@
+"""The middleware that opens an exchange, or joins the one that is open.
+
+Every asgi_obs middleware is one of these whose observer is itself. Fires for `http` and `websocket` scopes;
+`lifespan` and anything unknown passes through. The outermost costs one object and two bound methods per
+request; one that joins costs a dictionary look-up and a call; one that stands directly inside another is fused
+with it when the stack is built and costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, Final
+
+from asgi_obs.errors import ConfigurationError, report
+from asgi_obs.exchange.base import Exchange
+from asgi_obs.exchange.hooks import Hooks
+from asgi_obs.exchange.http import HttpExchange
+from asgi_obs.exchange.websocket import WebSocketExchange
+from asgi_obs.routes import Routes
+from asgi_obs.types import ASGIApp, Observer, Receive, RouteResolver, Scope, Send
+
+__all__ = ["SCOPE_KEY", "ExchangeMiddleware", "current_exchange", "failed_exchange"]
+
+SCOPE_KEY: Final = "asgi_obs.exchange"
+"""Where the scope of a request holds its exchange while the application runs."""
+
+_log = logging.getLogger("asgi_obs")
+_current: ContextVar[Exchange | None] = ContextVar("asgi_obs.exchange", default=None)
+_failed: ContextVar[Exchange | None] = ContextVar("asgi_obs.failed_exchange", default=None)
+_said_twice: set[type] = set()
+
+
+def current_exchange() -> Exchange | None:
+    """The exchange this code runs in; None outside of one.
+
+    Reaches handlers, dependencies, thread pools, background tasks and the tasks these start.
+    """
+    return _current.get()
+
+
+def failed_exchange(error: BaseException | None) -> Exchange | None:
+    """The exchange that `error` came out of, for whoever handles it after the exchange: the server's log."""
+    exchange = _failed.get()
+    if exchange is None or error is None:
+        return None
+    return exchange if error is exchange.exception or error is exchange.late_exception else None
+
+
+class ExchangeMiddleware:
+    """Shows every exchange to its observers.
+
+    Args:
+        app: The ASGI application to wrap.
+        observers: Who is told, from the outermost to the innermost.
+        route_resolver: Asked first for the route template of a request, before the built-in resolvers. Only
+            that of the outermost middleware is asked.
+
+    Raises:
+        ConfigurationError: `app` or `route_resolver` cannot be called.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, observers: Sequence[Observer] = (), route_resolver: RouteResolver | None = None
+    ) -> None:
+        if not callable(app):
+            raise ConfigurationError("app", app, "an ASGI application")
+        if route_resolver is not None and not callable(route_resolver):
+            raise ConfigurationError("route_resolver", route_resolver, "a callable that takes a scope")
+        self.app = app
+        self.route_resolver = route_resolver
+        self._inner = app
+        observers = tuple(observers)
+        if isinstance(app, ExchangeMiddleware) and type(app).__call__ is ExchangeMiddleware.__call__:
+            self._inner = app._inner
+            self.route_resolver = route_resolver or app.route_resolver
+            observers += _newcomers(app.hooks.observers, observers)
+        self.hooks = Hooks(observers)
+        self._routes = Routes(app, self.route_resolver)
+        self._join_plan: tuple[Hooks, Hooks, Hooks] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
+        """Open or join the exchange of this scope, and run the application in it."""
+        exchange = scope.get(SCOPE_KEY)
+        if exchange is not None:
+            return await self._join(exchange, scope, receive, send)
+        kind = scope["type"]
+        if kind == "http":
+            exchange = HttpExchange(scope, receive, send, self.hooks, self._routes)
+        elif kind == "websocket":
+            exchange = WebSocketExchange(scope, receive, send, self.hooks, self._routes)
+        else:
+            return await self._inner(scope, receive, send)
+        scope[SCOPE_KEY] = exchange
+        token = _current.set(exchange)
+        undo = exchange.start(self.hooks)
+        try:
+            result = await self._inner(scope, exchange.receive, exchange.send)
+        except BaseException as error:
+            _failed.set(exchange)
+            exchange.returned(error)
+            raise
+        else:
+            exchange.returned(None)
+            return result
+        finally:
+            _restore(undo)
+            try:
+                _current.reset(token)
+            except ValueError:  # closed by the garbage collector, in a context that never was this one
+                _current.set(None)
+            # Scope and exchange hold each other: without this only the garbage collector could free them.
+            scope.pop(SCOPE_KEY, None)
+            exchange.inner_scope.pop(SCOPE_KEY, None)
+
+    async def _join(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> Any:
+        newcomers, joined = self._plan_join(exchange.hooks)
+        exchange.inner_scope = scope
+        exchange.hooks = joined
+        undo = exchange.start(newcomers)
+        try:
+            return await self._inner(scope, receive, send)
+        finally:
+            _restore(undo)
+
+    def _plan_join(self, present: Hooks) -> tuple[Hooks, Hooks]:
+        """Our hooks that are not there yet, and all together: the same for every request of a stack."""
+        plan = self._join_plan
+        if plan is None or plan[0] is not present:
+            newcomers = Hooks(_newcomers(self.hooks.observers, present.observers))
+            plan = self._join_plan = (present, newcomers, Hooks(present.observers + newcomers.observers))
+        return plan[1], plan[2]
+
+
+def _restore(undo: list[Callable[[], object]]) -> None:
+    while undo:
+        restore = undo.pop()
+        try:
+            restore()
+        except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
+            report(getattr(restore, "__qualname__", type(restore).__name__), error)
+
+
+def _newcomers(observers: Sequence[Observer], present: Sequence[Observer]) -> tuple[Observer, ...]:
+    """The observers that are not there yet. Of one middleware class, the outermost is enough."""
+    kinds = {type(observer) for observer in present if isinstance(observer, ExchangeMiddleware)}
+    for observer in observers:
+        if type(observer) in kinds and observer not in present and type(observer) not in _said_twice:
+            _said_twice.add(type(observer))
+            _log.warning(
+                "%s is in the stack twice: the inner one does nothing", type(observer).__name__
+            )
+    return tuple(observer for observer in observers if type(observer) not in kinds and observer not in present)
