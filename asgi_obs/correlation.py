@@ -122,11 +122,12 @@ class CorrelationIdMiddleware(ExchangeMiddleware, Observer):
         if not isinstance(header, str) or _TOKEN.fullmatch(header) is None:
             raise ConfigurationError("header", header, "a header name, such as X-Correlation-ID")
         if not callable(generator):
-            raise ConfigurationError("generator", generator, "a callable without arguments that returns an ID")
+            raise ConfigurationError(
+                "generator", generator, "a callable without arguments that returns an ID"
+            )
         if not callable(validator):
             raise ConfigurationError("validator", validator, "a callable that takes an ID and returns a bool")
-        self._header = header.encode("ascii")
-        self._key = self._header.lower()
+        self._key = header.lower().encode("ascii")
         self._generator = generator
         self._validator = validator
         self._request_header = request_header
@@ -148,13 +149,13 @@ class CorrelationIdMiddleware(ExchangeMiddleware, Observer):
         """Write the ID into the response's headers, in place of any that is there."""
         if exchange.correlation_id is not None:
             headers = [item for item in message.get("headers", ()) if item[0].lower() != self._key]
-            headers.append((self._header, exchange.correlation_id.encode("latin-1")))
+            headers.append((self._key, exchange.correlation_id.encode("latin-1")))
             message["headers"] = headers
 
     def _inbound(self, exchange: Exchange) -> str | None:
         for name, value in exchange.scope["headers"]:
             if name == self._key:
-                text = value.decode("latin-1")
+                text: str = value.decode("latin-1")
                 try:
                     if self._validator(text):
                         return text

@@ -117,6 +117,8 @@ def _body_size(kind: str, message: Message) -> int:
     if kind == "http.response.pathsend":
         return os.stat(message["path"]).st_size  # noqa: PTH116 - one system call; a Path would be built for it
     if kind == "http.response.zerocopysend":
-        count = message.get("count")
-        return os.fstat(message["file"].fileno()).st_size - message.get("offset", 0) if count is None else count
+        count: int | None = message.get("count")
+        if count is None:  # all that is left of the file
+            return os.fstat(message["file"].fileno()).st_size - int(message.get("offset", 0))
+        return count
     return 0

@@ -76,7 +76,7 @@ class ExchangeMiddleware:
             self._inner = app._inner
             self.route_resolver = route_resolver or app.route_resolver
             observers += _newcomers(app.hooks.observers, observers)
-        self.hooks = Hooks(observers)
+        self.hooks: Hooks = Hooks(observers)
         self._routes = Routes(app, self.route_resolver)
         self._join_plan: tuple[Hooks, Hooks, Hooks] | None = None
 
@@ -148,7 +148,7 @@ def _newcomers(observers: Sequence[Observer], present: Sequence[Observer]) -> tu
     for observer in observers:
         if type(observer) in kinds and observer not in present and type(observer) not in _said_twice:
             _said_twice.add(type(observer))
-            _log.warning(
-                "%s is in the stack twice: the inner one does nothing", type(observer).__name__
-            )
-    return tuple(observer for observer in observers if type(observer) not in kinds and observer not in present)
+            _log.warning("%s is in the stack twice: the inner one does nothing", type(observer).__name__)
+    return tuple(
+        observer for observer in observers if type(observer) not in kinds and observer not in present
+    )
