@@ -122,9 +122,7 @@ class CorrelationIdMiddleware(ExchangeMiddleware, Observer):
         if not isinstance(header, str) or _TOKEN.fullmatch(header) is None:
             raise ConfigurationError("header", header, "a header name, such as X-Correlation-ID")
         if not callable(generator):
-            raise ConfigurationError(
-                "generator", generator, "a callable without arguments that returns an ID"
-            )
+            raise ConfigurationError("generator", generator, "a callable without arguments that returns an ID")
         if not callable(validator):
             raise ConfigurationError("validator", validator, "a callable that takes an ID and returns a bool")
         self._key = header.lower().encode("ascii")

@@ -110,9 +110,7 @@ class Settings:
 
     def __str__(self) -> str:
         """One `VARIABLE=value` per line."""
-        return "\n".join(
-            f"{variable}={_text(getattr(self, name))}" for name, variable in self.variables().items()
-        )
+        return "\n".join(f"{variable}={_text(getattr(self, name))}" for name, variable in self.variables().items())
 
 
 def _text(value: Any) -> str:

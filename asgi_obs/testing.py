@@ -11,9 +11,7 @@ from asgi_obs.types import ASGIApp, Message, Scope
 __all__ = ["drive", "http_scope", "websocket_scope"]
 
 
-def http_scope(
-    path: str = "/", method: str = "GET", headers: Iterable[tuple[bytes, bytes]] = (), **more: Any
-) -> Scope:
+def http_scope(path: str = "/", method: str = "GET", headers: Iterable[tuple[bytes, bytes]] = (), **more: Any) -> Scope:
     """An HTTP scope as a server makes it; `more` adds or replaces keys."""
     return {
         "type": "http",
@@ -35,9 +33,7 @@ def http_scope(
 
 def websocket_scope(path: str = "/", headers: Iterable[tuple[bytes, bytes]] = (), **more: Any) -> Scope:
     """A WebSocket scope as a server makes it; `more` adds or replaces keys."""
-    scope = http_scope(
-        path, headers=headers, **{"type": "websocket", "scheme": "ws", "subprotocols": [], **more}
-    )
+    scope = http_scope(path, headers=headers, **{"type": "websocket", "scheme": "ws", "subprotocols": [], **more})
     del scope["method"]
     return scope
 

@@ -181,9 +181,7 @@ class Exchange:
             self.ended_at = perf_counter()
         self.exception = exception
         self.outcome = outcome_of(exception=exception, disconnected=self._disconnected, complete=complete)
-        self.status = status_of(
-            sent=self.status, outcome=self.outcome, left_before_start=self._left_before_start
-        )
+        self.status = status_of(sent=self.status, outcome=self.outcome, left_before_start=self._left_before_start)
         if self.route is None:
             self.route = self._routes.resolve(self.inner_scope)
         self._conclude()

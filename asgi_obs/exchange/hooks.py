@@ -35,9 +35,7 @@ class Hooks:
 def _overridden(observers: Sequence[Observer], name: str) -> tuple[Callable[..., Any], ...]:
     default = getattr(Observer, name)
     return tuple(
-        getattr(observer, name)
-        for observer in observers
-        if getattr(type(observer), name, default) is not default
+        getattr(observer, name) for observer in observers if getattr(type(observer), name, default) is not default
     )
 
 

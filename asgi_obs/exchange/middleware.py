@@ -149,6 +149,4 @@ def _newcomers(observers: Sequence[Observer], present: Sequence[Observer]) -> tu
         if type(observer) in kinds and observer not in present and type(observer) not in _said_twice:
             _said_twice.add(type(observer))
             _log.warning("%s is in the stack twice: the inner one does nothing", type(observer).__name__)
-    return tuple(
-        observer for observer in observers if type(observer) not in kinds and observer not in present
-    )
+    return tuple(observer for observer in observers if type(observer) not in kinds and observer not in present)
