@@ -53,6 +53,7 @@ class Exchange:
         "_finishing",
         "_headers",
         "_left_before_start",
+        "_notes",
         "_receive",
         "_routes",
         "_send",
@@ -105,6 +106,7 @@ class Exchange:
         self.exception: BaseException | None = None
         self.late_exception: BaseException | None = None
         self.fields: dict[str, Any] | None = None
+        self._notes: dict[object, Any] | None = None
 
     @property
     def headers(self) -> dict[bytes, bytes]:
@@ -132,6 +134,20 @@ class Exchange:
             self.fields = fields
         else:
             self.fields.update(fields)
+
+    def note(self, key: object, value: Any) -> None:
+        """Keep what an observer has to remember of this exchange; `key` is the observer, or its own."""
+        if self._notes is None:
+            self._notes = {}
+        self._notes[key] = value
+
+    def noted(self, key: object) -> Any:
+        """What was kept under `key`, else None."""
+        return None if self._notes is None else self._notes.get(key)
+
+    def resolve_route(self) -> str | None:
+        """The route template as far as it is known now: after routing, before the end."""
+        return self.route or self._routes.resolve(self.inner_scope)
 
     def start(self, hooks: Hooks) -> list[Callable[[], object]]:
         """Call the start hooks of some observers; return what undoes their changes to the context."""
@@ -182,8 +198,7 @@ class Exchange:
         self.exception = exception
         self.outcome = outcome_of(exception=exception, disconnected=self._disconnected, complete=complete)
         self.status = status_of(sent=self.status, outcome=self.outcome, left_before_start=self._left_before_start)
-        if self.route is None:
-            self.route = self._routes.resolve(self.inner_scope)
+        self.route = self.resolve_route()
         self._conclude()
         call(self.hooks.end, self)
 
