@@ -40,11 +40,14 @@ _VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abc
 _CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """https://github.com/ulid/spec"""
 
-_REFILL: Final = 256
+_STOCK: Final = 64
 _log = logging.getLogger("asgi_obs")
-_random: list[str] = []
-# A child process must not hand out the IDs that its parent has in stock.
-os.register_at_fork(after_in_child=_random.clear)
+_hex_ids: list[str] = []
+_uuids: list[str] = []
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork
+    # A child process must not hand out the IDs that its parent has in stock.
+    os.register_at_fork(after_in_child=_hex_ids.clear)
+    os.register_at_fork(after_in_child=_uuids.clear)
 
 
 def get_correlation_id() -> str | None:
@@ -59,18 +62,25 @@ def get_correlation_id() -> str | None:
 def hex_id() -> str:
     """32 random hex digits: `9f86d081884c7d659a2feaa0c55ad015`."""
     try:
-        return _random.pop()
+        return _hex_ids.pop()
     except IndexError:
-        # One system call for many IDs: a call for each would cost more than all the rest of the middleware.
-        digits = os.urandom(16 * _REFILL).hex()
-        _random.extend(digits[i : i + 32] for i in range(32, len(digits), 32))
-        return digits[:32]
+        _hex_ids.extend(_random_hex())
+        return _hex_ids.pop()
 
 
 def uuid4() -> str:
     """A random UUID (RFC 9562, section 5.4): `550e8400-e29b-41d4-a716-446655440000`."""
-    h = hex_id()
-    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:]}"
+    try:
+        return _uuids.pop()
+    except IndexError:
+        _uuids.extend(f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:]}" for h in _random_hex())
+        return _uuids.pop()
+
+
+def _random_hex() -> list[str]:
+    # One system call for many IDs: a call for each would cost more than all the rest of the middleware.
+    digits = os.urandom(16 * _STOCK).hex()
+    return [digits[i : i + 32] for i in range(0, len(digits), 32)]
 
 
 def uuid7() -> str:
@@ -135,7 +145,11 @@ class CorrelationIdMiddleware(ExchangeMiddleware, Observer):
         """Take or make the ID, and show it to the application."""
         correlation_id = self._inbound(exchange) if self._key in exchange.headers else None
         if correlation_id is None:
-            correlation_id = self._generate()
+            try:
+                correlation_id = self._generator()
+            except Exception as error:  # noqa: BLE001 - fail open: a request without an ID would be worse
+                report("CorrelationIdMiddleware.generator", error)
+                correlation_id = uuid4()
         exchange.correlation_id = correlation_id
         scope = exchange.inner_scope
         scope.setdefault("state", {})["correlation_id"] = correlation_id
@@ -146,8 +160,9 @@ class CorrelationIdMiddleware(ExchangeMiddleware, Observer):
     def on_response_start(self, exchange: Exchange, message: Message) -> None:
         """Write the ID into the response's headers, in place of any that is there."""
         if exchange.correlation_id is not None:
-            headers = [item for item in message.get("headers", ()) if item[0].lower() != self._key]
-            headers.append((self._key, exchange.correlation_id.encode("latin-1")))
+            key = self._key
+            headers = [item for item in message.get("headers", ()) if item[0].lower() != key]
+            headers.append((key, exchange.correlation_id.encode("latin-1")))
             message["headers"] = headers
 
     def _inbound(self, exchange: Exchange) -> str | None:
@@ -161,10 +176,3 @@ class CorrelationIdMiddleware(ExchangeMiddleware, Observer):
                     report("CorrelationIdMiddleware.validator", error)
         _log.debug("inbound correlation ID rejected: %d bytes", len(exchange.headers[self._key]))
         return None
-
-    def _generate(self) -> str:
-        try:
-            return self._generator()
-        except Exception as error:  # noqa: BLE001 - fail open: a request without an ID would be worse
-            report("CorrelationIdMiddleware.generator", error)
-            return uuid4()

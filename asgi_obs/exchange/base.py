@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from asgi_obs.classify import Outcome, is_departure, outcome_of, status_of
 from asgi_obs.errors import report
-from asgi_obs.exchange.hooks import Hooks, call
+from asgi_obs.exchange.hooks import Hooks, call, call_with
 from asgi_obs.routes import Routes
 from asgi_obs.types import Message, Receive, Scope, Send
 
@@ -26,8 +26,8 @@ class Exchange:
             between handed on a copy.
         method: The request method as sent; `GET` for a WebSocket.
         path: The path as sent, decoded by the server, with the proxy's prefix if there is one.
-        route: The route template. None until the exchange ends, and for what has none; may be set earlier by
-            the application, which is then believed.
+        route: The route template. None until the end hooks run, and for what has none; may be set earlier by
+            the application, which is then believed. `resolve_route()` tells it at any time.
         correlation_id: Set by `CorrelationIdMiddleware`.
         trace_id: 32 hex digits, set by `TracingMiddleware` when there is a valid span.
         span_id: 16 hex digits, likewise.
@@ -81,32 +81,41 @@ class Exchange:
         "trace_id",
     )
 
+    bytes_in: int
+    bytes_out: int
+    correlation_id: str | None
+    ended_at: float | None
+    exception: BaseException | None
+    fields: dict[str, Any] | None
+    first_byte_at: float | None
+    late_exception: BaseException | None
+    operational: bool
+    outcome: Outcome | None
+    returned_at: float | None
+    route: str | None
+    sampled: bool
+    span_id: str | None
+    status: int | None
+    trace_id: str | None
+    _headers: dict[bytes, bytes] | None
+    _notes: dict[object, Any] | None
+
     def __init__(self, scope: Scope, receive: Receive, send: Send, hooks: Hooks, routes: Routes) -> None:
         self.started_at = perf_counter()
         self.scope = self.inner_scope = scope
         self.method: str = scope.get("method", "GET")
         self.path: str = scope.get("path", "")
+        self.hooks = hooks
         self._receive = receive
         self._send = send
-        self.hooks = hooks
         self._routes = routes
-        self._headers: dict[bytes, bytes] | None = None
+        self.bytes_in = self.bytes_out = 0
         self._disconnected = self._left_before_start = self._finishing = False
         self.operational = self.sampled = False
-        self.bytes_in = self.bytes_out = 0
-        self.route: str | None = None
-        self.correlation_id: str | None = None
-        self.trace_id: str | None = None
-        self.span_id: str | None = None
-        self.first_byte_at: float | None = None
-        self.ended_at: float | None = None
-        self.returned_at: float | None = None
-        self.status: int | None = None
-        self.outcome: Outcome | None = None
-        self.exception: BaseException | None = None
-        self.late_exception: BaseException | None = None
-        self.fields: dict[str, Any] | None = None
-        self._notes: dict[object, Any] | None = None
+        self.correlation_id = self.trace_id = self.span_id = self.fields = None
+        self.route = self.status = self.outcome = self.exception = self.late_exception = None
+        self.first_byte_at = self.ended_at = self.returned_at = None
+        self._headers = self._notes = None
 
     @property
     def headers(self) -> dict[bytes, bytes]:
@@ -149,9 +158,9 @@ class Exchange:
         """The route template as far as it is known now: after routing, before the end."""
         return self.route or self._routes.resolve(self.inner_scope)
 
-    def start(self, hooks: Hooks) -> list[Callable[[], object]]:
+    def start(self, hooks: Hooks) -> list[Callable[[], object]] | None:
         """Call the start hooks of some observers; return what undoes their changes to the context."""
-        undo = []
+        undo: list[Callable[[], object]] | None = None
         for hook in hooks.start:
             try:
                 restore = hook(self)
@@ -159,7 +168,7 @@ class Exchange:
                 report(hook.__qualname__, error)
             else:
                 if restore is not None:
-                    undo.append(restore)
+                    undo = [restore] if undo is None else [*undo, restore]
         return undo
 
     def returned(self, exception: BaseException | None) -> None:
@@ -169,12 +178,13 @@ class Exchange:
             self._end(exception)
         elif isinstance(exception, Exception) and not is_departure(exception):
             self.late_exception = exception
-        call(self.hooks.returned, self)
+        if self.hooks.returned:
+            call(self.hooks.returned, self)
 
     def _open_response(self, message: Message) -> Message:
         """Show the start of the response to the observers: a copy, so that they may add headers."""
-        message = dict(message)
-        call(self.hooks.response_start, self, message)
+        message = {**message}
+        call_with(self.hooks.response_start, self, message)
         return message
 
     def _client_left(self) -> None:
@@ -183,7 +193,7 @@ class Exchange:
             self._left_before_start = self.status is None
 
     def _finish(self) -> None:
-        """The server accepted the last message: end now, unless an exception may yet explain a 5xx."""
+        """The server accepted the last message: end now, unless an exception may yet explain a failure."""
         self.ended_at = perf_counter()
         if not self._awaits_exception():
             self._end(None)
@@ -196,11 +206,14 @@ class Exchange:
         if not complete:
             self.ended_at = perf_counter()
         self.exception = exception
-        self.outcome = outcome_of(exception=exception, disconnected=self._disconnected, complete=complete)
-        self.status = status_of(sent=self.status, outcome=self.outcome, left_before_start=self._left_before_start)
-        self.route = self.resolve_route()
-        self._conclude()
-        call(self.hooks.end, self)
+        self._judge(complete)
+        if self.hooks.end:
+            if self.route is None:
+                self.route = self._routes.resolve(self.inner_scope)
+            call(self.hooks.end, self)
 
-    def _conclude(self) -> None:
-        """Set what only one protocol has, before the end hooks run."""
+    def _judge(self, complete: bool) -> None:  # noqa: FBT001 - called once per request: a keyword costs time
+        disconnected = self._disconnected
+        self.outcome = outcome_of(exception=self.exception, disconnected=disconnected, complete=complete)
+        if disconnected or self.status is None:
+            self.status = status_of(sent=self.status, outcome=self.outcome, left_before_start=self._left_before_start)

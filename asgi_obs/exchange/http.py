@@ -14,9 +14,8 @@ from typing import Final
 
 from asgi_obs.errors import report
 from asgi_obs.exchange.base import Exchange
-from asgi_obs.exchange.hooks import Hooks, call
-from asgi_obs.routes import Routes
-from asgi_obs.types import Message, Receive, Scope, Send
+from asgi_obs.exchange.hooks import call_with
+from asgi_obs.types import Message
 
 __all__ = ["HttpExchange"]
 
@@ -30,17 +29,22 @@ _MORE: Final = {
 
 
 class HttpExchange(Exchange):
-    """One HTTP request and its response.
+    """One HTTP request and its response."""
 
-    Attributes:
-        event_stream: Whether the response is a stream of server-sent events.
-    """
+    __slots__ = ("_event_stream", "_response_headers", "_trailers")
 
-    __slots__ = ("_trailers", "event_stream")
+    _event_stream: bool | None
+    _response_headers: Iterable[tuple[bytes, bytes]]
+    _trailers: bool
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, hooks: Hooks, routes: Routes) -> None:
-        super().__init__(scope, receive, send, hooks, routes)
-        self.event_stream = self._trailers = False
+    @property
+    def event_stream(self) -> bool:
+        """Whether the response is a stream of server-sent events."""
+        if self.first_byte_at is None:
+            return False
+        if self._event_stream is None:
+            self._event_stream = _is_event_stream(self._response_headers)
+        return self._event_stream
 
     async def receive(self) -> Message:
         """The server's `receive`, watched for body bytes and for a client that leaves."""
@@ -58,15 +62,16 @@ class HttpExchange(Exchange):
     async def send(self, message: Message) -> None:
         """The server's `send`, watched: a message counts when the server has accepted it."""
         kind = None
+        handed_over_at = 0.0
         try:
             kind = message["type"]
             if kind == "http.response.start":
                 message = self._open_response(message)
-            elif kind in _MORE and self.status is not None:
-                self._finishing = self._is_last(kind, message)
-        except Exception as error:  # noqa: BLE001 - a malformed message is between server and application
+                handed_over_at = perf_counter()
+            elif kind in _MORE and not message.get(_MORE[kind], False) and self.status is not None:
+                self._finishing = self._trailers is (kind == "http.response.trailers")
+        except Exception as error:  # noqa: BLE001 - as above
             report("HttpExchange.send", error)
-        handed_over_at = perf_counter()
         try:
             await self._send(message)
         except BaseException as error:
@@ -74,25 +79,13 @@ class HttpExchange(Exchange):
             if isinstance(error, OSError):  # ASGI 2.4: this is how `send` says that the client is gone
                 self._client_left()
             raise
-        if self.ended_at is None:
-            self._accepted(kind, message, handed_over_at)
-
-    def _is_last(self, kind: str, message: Message) -> bool:
-        return not message.get(_MORE[kind], False) and self._trailers is (kind == "http.response.trailers")
-
-    def _accepted(self, kind: str | None, message: Message, handed_over_at: float) -> None:
         try:
             if kind == "http.response.start":
                 self._started(message, handed_over_at)
-            elif kind in _MORE and self.status is not None:
-                if self.method != "HEAD":
-                    self.bytes_out += _body_size(kind, message)
-                if self.event_stream:
-                    call(self.hooks.message, self, message)
+            elif kind in _MORE and self.status is not None and self.ended_at is None:
+                self._sent(kind, message)
         except Exception as error:  # noqa: BLE001 - as above
             report("HttpExchange.send", error)
-        if self._finishing:
-            self._finish()
 
     def _started(self, message: Message, handed_over_at: float) -> None:
         status = int(message["status"])
@@ -101,7 +94,18 @@ class HttpExchange(Exchange):
             self.status = status
             self.first_byte_at = handed_over_at
             self._trailers = bool(message.get("trailers", False))
-            self.event_stream = _is_event_stream(message.get("headers", ()))
+            self._response_headers = message.get("headers", ())
+            self._event_stream = None
+
+    def _sent(self, kind: str, message: Message) -> None:
+        try:
+            if self.method != "HEAD":
+                self.bytes_out += _body_size(kind, message)
+            if self.hooks.message and self.event_stream:
+                call_with(self.hooks.message, self, message)
+        finally:
+            if self._finishing:
+                self._finish()
 
 
 def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:

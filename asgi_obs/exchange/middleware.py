@@ -105,14 +105,16 @@ class ExchangeMiddleware:
             exchange.returned(None)
             return result
         finally:
-            _restore(undo)
+            if undo is not None:
+                _restore(undo)
             try:
                 _current.reset(token)
             except ValueError:  # closed by the garbage collector, in a context that never was this one
                 _current.set(None)
             # Scope and exchange hold each other: without this only the garbage collector could free them.
             scope.pop(SCOPE_KEY, None)
-            exchange.inner_scope.pop(SCOPE_KEY, None)
+            if exchange.inner_scope is not scope:
+                exchange.inner_scope.pop(SCOPE_KEY, None)
 
     async def _join(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> Any:
         newcomers, joined = self._plan_join(exchange.hooks)
@@ -122,7 +124,8 @@ class ExchangeMiddleware:
         try:
             return await self._inner(scope, receive, send)
         finally:
-            _restore(undo)
+            if undo is not None:
+                _restore(undo)
 
     def _plan_join(self, present: Hooks) -> tuple[Hooks, Hooks]:
         """Our hooks that are not there yet, and all together: the same for every request of a stack."""

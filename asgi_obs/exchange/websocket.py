@@ -12,7 +12,7 @@ from typing import Final
 from asgi_obs.classify import INTERNAL_ERROR, NO_CLOSE_FRAME, close_code_of
 from asgi_obs.errors import report
 from asgi_obs.exchange.base import Exchange
-from asgi_obs.exchange.hooks import Hooks, call
+from asgi_obs.exchange.hooks import Hooks, call_with
 from asgi_obs.routes import Routes
 from asgi_obs.types import Message, Receive, Scope, Send
 
@@ -53,7 +53,7 @@ class WebSocketExchange(Exchange):
             if kind == "websocket.receive":
                 self.messages_in += 1
                 self.bytes_in += _size(message)
-                call(self.hooks.message, self, message)
+                call_with(self.hooks.message, self, message)
             elif kind == "websocket.disconnect" and self.ended_at is None and not self._finishing:
                 self._closed_by_client(message.get("code", 1005))
         except Exception as error:  # noqa: BLE001 - a malformed message is between server and application
@@ -92,7 +92,7 @@ class WebSocketExchange(Exchange):
             if kind == "websocket.send":
                 self.messages_out += 1
                 self.bytes_out += _size(message)
-                call(self.hooks.message, self, message)
+                call_with(self.hooks.message, self, message)
             elif kind == "websocket.http.response.body":
                 self.bytes_out += len(message.get("body", b""))
             elif kind == "websocket.accept":
@@ -128,8 +128,9 @@ class WebSocketExchange(Exchange):
     def _awaits_exception(self) -> bool:
         return self._finishing and (self._closed_with == INTERNAL_ERROR or super()._awaits_exception())
 
-    def _conclude(self) -> None:
-        assert self.outcome is not None  # noqa: S101 - for the type checker: judged one line earlier
+    def _judge(self, complete: bool) -> None:  # noqa: FBT001 - as in the base
+        super()._judge(complete)
+        assert self.outcome is not None  # noqa: S101 - for the type checker: the line above sets it
         self.close_code = close_code_of(
             seen=self._closed_with, accepted=self.accepted, refused=self._refused, outcome=self.outcome
         )

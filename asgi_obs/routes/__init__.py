@@ -8,7 +8,6 @@ templates of the mounts around it, without host and without the proxy's prefix.
 from __future__ import annotations
 
 from asgi_obs.errors import report
-from asgi_obs.routes.fastapi import fastapi_route
 from asgi_obs.routes.starlette import StarletteRoutes
 from asgi_obs.types import ASGIApp, RouteResolver, Scope
 
@@ -24,8 +23,8 @@ class Routes:
     """
 
     def __init__(self, app: ASGIApp, route_resolver: RouteResolver | None = None) -> None:
-        built_in: tuple[RouteResolver, ...] = (fastapi_route, StarletteRoutes(app))
-        self._resolvers = built_in if route_resolver is None else (route_resolver, *built_in)
+        built_in = (StarletteRoutes(app),)
+        self._resolvers: tuple[RouteResolver, ...] = built_in if route_resolver is None else (route_resolver, *built_in)
 
     def resolve(self, scope: Scope) -> str | None:
         """The template of the route that this request was routed to; None if there is none."""

@@ -13,20 +13,15 @@ from typing import Any
 
 from asgi_obs.types import Scope
 
-__all__ = ["expand_included", "fastapi_route"]
+__all__ = ["expand_included", "included_route"]
 
 
-def fastapi_route(scope: Scope) -> str | None:
-    """The template of a route of an included router, where no mount was crossed."""
-    context = scope.get("fastapi", {}).get("effective_route_context")
-    if context is None or "app_root_path" in scope:
-        return None
+def included_route(scope: Scope, endpoint: Any) -> Any:
+    """The effective route that an endpoint of an included router belongs to, None if it is not of one."""
+    context = scope["fastapi"].get("effective_route_context")
     effective = getattr(context, "starlette_route", None) or context
-    # A context stays in the scope when the request went on from a mount: then it is not that of the endpoint.
-    if effective.endpoint is not scope.get("endpoint"):
-        return None
-    template = effective.path_format
-    return template if isinstance(template, str) else None
+    # A context stays in the scope when the request went on through a mount: it is then not the endpoint's.
+    return effective if getattr(effective, "endpoint", None) is endpoint else None
 
 
 def expand_included(routes: Iterable[Any]) -> Iterable[Any]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from starlette.convertors import CONVERTOR_TYPES
 from starlette.routing import PARAM_REGEX
 
-from asgi_obs.routes.fastapi import expand_included
+from asgi_obs.routes.fastapi import expand_included, included_route
 from asgi_obs.types import ASGIApp, Scope
 
 __all__ = ["StarletteRoutes"]
@@ -52,6 +52,8 @@ class StarletteRoutes:
             return None if "router" in scope else self._match_copied(scope)
         if "app_root_path" not in scope:  # written by the first mount
             route = scope.get("route")
+            if "fastapi" in scope:
+                route = included_route(scope, endpoint) or route
             if getattr(route, "endpoint", None) is endpoint:
                 return str(route.path_format)  # type: ignore[union-attr]
         return self._index(scope["router"]).find(endpoint, scope)

@@ -1,0 +1,1 @@
+"""What each concern adds to a request, ours and the peers', in one run."""

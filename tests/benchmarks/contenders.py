@@ -1,0 +1,83 @@
+"""The application that is measured, and who is put around it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from asgi_correlation_id import CorrelationIdMiddleware as PeerCorrelationIdMiddleware
+from prometheus_client import CollectorRegistry
+from prometheus_fastapi_instrumentator import Instrumentator
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette_exporter import PrometheusMiddleware
+
+from asgi_obs import (
+    CorrelationIdMiddleware,
+    MetricsMiddleware,
+    RequestLoggingMiddleware,
+    Settings,
+    StructuredLogFormatter,
+)
+
+ROUTES = 20
+
+
+async def _endpoint(request: Request) -> JSONResponse:
+    return JSONResponse({"id": request.path_params["item_id"]})
+
+
+def starlette_app() -> Starlette:
+    """Twenty parametrised routes; the one that is asked for stands in the middle."""
+    return Starlette(routes=[Route(f"/resource{i}/{{item_id}}", _endpoint) for i in range(ROUTES)])
+
+
+def _with(middleware: type, **options: Any) -> Starlette:
+    app = starlette_app()
+    app.add_middleware(middleware, **options)
+    return app
+
+
+def _instrumentator() -> Starlette:
+    app = starlette_app()
+    Instrumentator(registry=CollectorRegistry()).instrument(app)
+    return app
+
+
+def _starlette_exporter() -> Starlette:
+    return _with(PrometheusMiddleware, app_name="bench", group_paths=True)
+
+
+def _json_log() -> str:
+    """A logger of its own that renders our JSON and writes it away; returns its name."""
+    handler = logging.StreamHandler(io.TextIOWrapper(open(os.devnull, "wb"), write_through=True))  # noqa: SIM115, PTH123
+    handler.setFormatter(StructuredLogFormatter("bench", settings=Settings(environment="production")))
+    logger = logging.getLogger("bench.request")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    return logger.name
+
+
+def _id_metrics_log() -> Starlette:
+    app = starlette_app()
+    app.add_middleware(RequestLoggingMiddleware, logger=_json_log())
+    app.add_middleware(MetricsMiddleware, registry=CollectorRegistry())
+    app.add_middleware(CorrelationIdMiddleware)
+    return app
+
+
+CONTENDERS: dict[str, Callable[[], Starlette]] = {
+    "asgi_obs id": lambda: _with(CorrelationIdMiddleware),
+    "asgi-correlation-id": lambda: _with(PeerCorrelationIdMiddleware),
+    "asgi_obs metrics": lambda: _with(MetricsMiddleware, registry=CollectorRegistry()),
+    "prometheus-fastapi-instrumentator": _instrumentator,
+    "starlette_exporter": _starlette_exporter,
+    "asgi_obs log": lambda: _with(RequestLoggingMiddleware, logger=_json_log()),
+    "asgi_obs id + metrics + log": _id_metrics_log,
+}
