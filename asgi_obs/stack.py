@@ -68,14 +68,14 @@ class Observability:
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """The application observed from outside, with the ops paths in front of its own."""
-        app = mount_ops(app, self.ops)
-        app = RequestLoggingMiddleware(app)
-        app = MetricsMiddleware(app, registry=self.registry)
-        app = TracingMiddleware(
-            app, tracer_provider=self._tracer_provider, sensitive_keys=self.settings.sensitive_keys
+        ops = mount_ops(app, self.ops)
+        stack: ASGIApp = RequestLoggingMiddleware(ops, sensitive_keys=self.settings.sensitive_keys)
+        stack = MetricsMiddleware(stack, registry=self.registry)
+        stack = TracingMiddleware(
+            stack, tracer_provider=self._tracer_provider, sensitive_keys=self.settings.sensitive_keys
         )
-        app = CorrelationIdMiddleware(app)
-        return ExchangeMiddleware(app, route_resolver=self._route_resolver)
+        stack = CorrelationIdMiddleware(stack)
+        return ExchangeMiddleware(stack, observers=[ops], route_resolver=self._route_resolver)
 
     def install(self, app: _App) -> _App:
         """Put the stack around a FastAPI or Starlette application, in place and outermost.

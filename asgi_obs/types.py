@@ -75,6 +75,7 @@ class Observer(Protocol):
             without arguments when the application has returned, in the same task and context; an end hook
             may run in another one, where a token is not valid.
         """
+        return None
 
     def on_response_start(self, exchange: Exchange, message: Message) -> None:
         """Called before the start of a response is handed to the server.
@@ -85,9 +86,11 @@ class Observer(Protocol):
                 a copy of this exchange's own: headers may be replaced (`message["headers"] = [...]`),
                 but the list that was there belongs to the application and must not be changed in place.
         """
+        return None
 
     def on_message(self, exchange: Exchange, message: Message) -> None:
         """Called for every WebSocket message, either way, and every chunk of an event stream."""
+        return None
 
     def on_end(self, exchange: Exchange) -> None:
         """Called once, when the exchange has ended: every field of it is final.
@@ -96,9 +99,11 @@ class Observer(Protocol):
         5xx it runs when the application has returned, so that `exchange.exception` is known. The task may
         be another one than that of `on_start`.
         """
+        return None
 
     def on_return(self, exchange: Exchange) -> None:
         """Called when the application has returned or raised: after the last background task.
 
         `exchange.late_exception` is what it raised after the exchange had ended.
         """
+        return None

@@ -1,0 +1,50 @@
+"""Whether the service wants requests, apart from what its checks say.
+
+=========  =====================================================================
+state      meaning
+=========  =====================================================================
+starting   not ready yet: loading, warming up
+ready      give me requests; where a service begins, so that no lifespan is needed
+draining   finishing what it has, and about to leave
+=========  =====================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, get_args
+
+from asgi_obs.errors import ConfigurationError
+
+__all__ = ["READY", "Readiness", "State", "not_ready"]
+
+State: TypeAlias = Literal["starting", "ready", "draining"]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """A state, and why. It never changes, so that threads and signal handlers may replace it at any time.
+
+    Attributes:
+        state: See the table of the module.
+        reason: Why the service is not ready; None when it is.
+    """
+
+    state: State
+    reason: str | None = None
+
+
+READY: Final = Readiness("ready")
+
+
+def not_ready(reason: str, state: State) -> Readiness:
+    """A readiness that keeps requests away.
+
+    Raises:
+        ConfigurationError: `reason` is not text, or `state` is not one of `starting` and `draining`.
+    """
+    if not isinstance(reason, str) or not reason:
+        raise ConfigurationError("reason", reason, "a text that says why")
+    if state not in get_args(State) or state == "ready":
+        raise ConfigurationError("state", state, "one of starting, draining")
+    return Readiness(state, reason)

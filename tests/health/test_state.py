@@ -1,0 +1,24 @@
+"""States and reasons."""
+
+from __future__ import annotations
+
+import pytest
+
+from asgi_obs.errors import ConfigurationError
+from asgi_obs.health.state import Readiness, not_ready
+
+
+def test_a_state_that_is_not_ready_has_its_reason() -> None:
+    assert not_ready("loading the model", "starting") == Readiness("starting", "loading the model")
+
+
+@pytest.mark.parametrize("state", ["ready", "gone", None])
+def test_not_ready_is_starting_or_draining(state) -> None:
+    with pytest.raises(ConfigurationError, match="state="):
+        not_ready("why", state)
+
+
+@pytest.mark.parametrize("reason", ["", None, 3])
+def test_a_reason_is_required(reason) -> None:
+    with pytest.raises(ConfigurationError, match="reason="):
+        not_ready(reason, "draining")
