@@ -110,7 +110,7 @@ class Redactor:
             if equals and self.is_sensitive(unquote_plus(name)):
                 return f"{parameter[:start]}{name}={MASK}"
             start += len(part) + 1
-        return _USERINFO.sub(f"://{MASK}@", parameter)
+        return self.redact_text(parameter)
 
     def redact_text(self, text: str) -> str:
         """A text with the URLs in it redacted: their userinfo, and the sensitive parameters of their query."""

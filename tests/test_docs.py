@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from asgi_obs.metrics.catalogue import CATALOGUE
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [
@@ -42,3 +44,13 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
 
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_page_of_metrics_is_the_catalogue() -> None:
+    rows = [
+        f"| `{metric.name}` | {metric.type} | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.help} |"
+        for metric in CATALOGUE.values()
+    ]
+    page = (ROOT / "docs" / "metrics.md").read_text()
+
+    assert [line for line in page.splitlines() if line.startswith("| `")] == rows

@@ -3,10 +3,10 @@ from __future__ import annotations
 import copy
 import enum
 import re
-from collections import OrderedDict, UserDict, namedtuple
+from collections import OrderedDict, UserDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -39,7 +39,9 @@ class Unprintable:
         raise RuntimeError("no")
 
 
-Pair = namedtuple("Pair", ["host", "api_key"])
+class Pair(NamedTuple):
+    host: str
+    api_key: str
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_an_object_that_cannot_be_read_does_not_cost_the_rest() -> None:
 def test_an_object_that_answers_to_every_name_is_left_alone() -> None:
     class Answering:
         def __getattr__(self, name: str) -> Any:
-            return lambda: {"x": 1}
+            return dict
 
     value = Answering()
     assert REDACTOR.redact(value) is value
@@ -197,7 +199,10 @@ def test_an_object_that_breaks_the_walk_itself_is_masked() -> None:
         ("postgres://ann:p/w#x@db/x", "postgres://******@db/x"),
         ("https://h/?a=1&token=x&b=2", "https://h/?a=1&token=******&b=2"),
         ("https://h/cb#access_token=x", "https://h/cb#access_token=******"),
-        ("GET https://h/?secret=x failed, see http://a:b@c", "GET https://h/?secret=****** failed, see http://******@c"),
+        (
+            "GET https://h/?secret=x failed, see http://a:b@c",
+            "GET https://h/?secret=****** failed, see http://******@c",
+        ),
         ("https://proxy/http://ann:pw@h", "https://proxy/http://******@h"),
         ("http://h:8080/@ann", "http://h:8080/@ann"),
         ("http://[::1]:80/@ann", "http://[::1]:80/@ann"),
@@ -228,6 +233,7 @@ def test_bytes_without_a_url_are_unchanged() -> None:
         ("a=1;secret=x;y&b=2", "a=1;secret=******&b=2"),
         ("a=1=2&&token=x=y&", "a=1=2&&token=******&"),
         ("next=https://ann:pw@h/&a=1", "next=https://******@h/&a=1"),
+        ("next=https://h/?token=x&a=1", "next=https://h/?token=******&a=1"),
         ("q=my+token", "q=my+token"),
     ],
 )

@@ -74,9 +74,7 @@ def lines() -> Iterator[io.StringIO]:
 def test_wrap_answers_the_ops_paths_and_passes_on_the_rest(registry: CollectorRegistry) -> None:
     app = Observability(registry=registry).wrap(starlette())
 
-    metrics, health, ready, live, hello = get(
-        app, "/metrics", "/health", "/health/ready", "/health/live", "/hello/bob"
-    )
+    metrics, health, ready, live, hello = get(app, "/metrics", "/health", "/health/ready", "/health/live", "/hello/bob")
 
     assert "process_memory_usage_bytes" in metrics.text
     assert health.json()["status"] == "healthy"
@@ -344,7 +342,9 @@ def test_whatever_an_application_does_it_does_so_observed_and_every_log_line_is_
     logger = logging.getLogger("asgi_obs")
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
-    scope = http_scope(path, headers=[(name.lower(), value) for name, value in headers], query_string=query, raw_path=b"/")
+    scope = http_scope(
+        path, headers=[(name.lower(), value) for name, value in headers], query_string=query, raw_path=b"/"
+    )
     try:
         bare = asyncio.run(strictly(app, dict(scope)))
         observed = asyncio.run(strictly(observe(app, registry=CollectorRegistry()), dict(scope)))

@@ -54,4 +54,5 @@ def get_logger(name: str) -> TraceLogger:
 
 def level_name(record: logging.LogRecord) -> str:
     """The name of a record's level in the output; levels that others made up keep their own."""
-    return LEVEL_NAMES.get(record.levelno) or record.levelname
+    level = record.levelno
+    return (LEVEL_NAMES.get(level) if isinstance(level, int) else None) or record.levelname

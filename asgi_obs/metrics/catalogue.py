@@ -234,7 +234,7 @@ def create(
     extra_labels: tuple[str, ...] | None = None,
     buckets: Sequence[float] | None = None,
 ) -> Any:
-    """The `prometheus_client` metric of a name on a registry; made by the first call.
+    """The Counter, Gauge, Histogram or Info of a name on a registry; made by the first call.
 
     Args:
         name: A name of the catalogue.
@@ -242,18 +242,11 @@ def create(
         extra_labels: Labels behind the declared ones; None takes those it has.
         buckets: Upper bounds of a histogram, in its unit; None takes those it has, at first the declared ones.
 
-    Returns:
-        A Counter, Gauge, Histogram or Info, as declared.
-
     Raises:
         ConfigurationError: The catalogue does not have the name; or the registry has a collector of that name
             that is not ours, or ours with other labels or buckets.
     """
-    declared = CATALOGUE.get(name)
-    if declared is None:
-        raise ConfigurationError("name", name, "a name of the metric catalogue")
-    if not isinstance(registry, CollectorRegistry):
-        raise ConfigurationError("registry", registry, "a prometheus_client.CollectorRegistry")
+    declared = _declared(name, registry)
     with _lock:
         present = _created.setdefault(registry, {})
         base, collector = present.get(name, (declared, None))
@@ -262,16 +255,24 @@ def create(
             labels=base.labels if extra_labels is None else declared.labels + extra_labels,
             buckets=base.buckets if buckets is None else tuple(buckets),
         )
-        if collector is None:
-            collector = _process_wide[name] if declared.process_wide else _build(wanted)
-            if not _register(collector, registry):
-                raise ConfigurationError("registry", registry, f"a registry without a {name} of another library")
-            present[name] = (wanted, collector)
-        else:
+        if collector is not None:
             _require_same(base, wanted)
             # Test suites empty a registry between tests: what a new stack asks for must be scraped again.
             _register(collector, registry)
+            return collector
+        collector = _process_wide[name] if declared.process_wide else _build(wanted)
+        if not _register(collector, registry):
+            raise ConfigurationError("registry", registry, f"a registry without a {name} of another library")
+        present[name] = (wanted, collector)
         return collector
+
+
+def _declared(name: str, registry: object) -> Metric:
+    if name not in CATALOGUE:
+        raise ConfigurationError("name", name, "a name of the metric catalogue")
+    if not isinstance(registry, CollectorRegistry):
+        raise ConfigurationError("registry", registry, "a prometheus_client.CollectorRegistry")
+    return CATALOGUE[name]
 
 
 def process_wide(name: str) -> Any:

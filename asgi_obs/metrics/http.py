@@ -115,12 +115,12 @@ class MetricsMiddleware(ExchangeMiddleware, Observer):
     def on_end(self, exchange: Exchange) -> None:
         """Count what ended; first of all it is no longer active."""
         watched = exchange.noted(self)
-        if type(exchange) is HttpExchange:
-            if watched is not None:
-                self._streams.ended(exchange)
-            self._http.ended(exchange, streamed=watched is not None)
-        elif type(exchange) is WebSocketExchange:
+        if type(exchange) is WebSocketExchange:
             self._websocket.ended(exchange, watched)
+            return
+        if watched is not None:
+            self._streams.ended(exchange)
+        self._http.ended(exchange, streamed=watched is not None)
 
     def on_return(self, exchange: Exchange) -> None:
         """Time the background tasks, if there were any."""
@@ -171,7 +171,7 @@ class HttpMetrics:
         self._disconnects: Family[Counter] = capped("http_client_disconnects_total")
         self._background: Family[Histogram] = capped("http_background_duration_seconds")
 
-    def ended(self, exchange: HttpExchange, *, streamed: bool) -> None:
+    def ended(self, exchange: Exchange, *, streamed: bool) -> None:
         """A request and its response ended; one that was an event stream has no latency."""
         self._no_longer_active()
         if exchange.operational:
@@ -194,14 +194,14 @@ class HttpMetrics:
         elif exchange.outcome == "error" and exchange.exception is not None:
             self._exceptions.child((*labels, error_type(exchange.exception))).inc()
 
-    def returned(self, exchange: HttpExchange) -> None:
+    def returned(self, exchange: Exchange) -> None:
         """The application returned: what it did since the response ended were background tasks."""
         # Both are set by now. If the return was the end, the difference is negative.
         background = (exchange.returned_at or 0.0) - (exchange.ended_at or 0.0)
         if background >= MIN_BACKGROUND and not exchange.operational:
             self._background.child((self._endpoint(exchange.route, exchange),)).observe(background)
 
-    def _look_up(self, exchange: HttpExchange, key: _Key) -> _Series:
+    def _look_up(self, exchange: Exchange, key: _Key) -> _Series:
         *_, streamed, custom = key
         method = method_label(exchange)
         labels = (method, self._endpoint(exchange.route, exchange))

@@ -58,16 +58,20 @@ class ProcessSampler:
 
     def _begin(self) -> None:
         self._process = psutil.Process()
-        self._cpu_seconds = 0.0
-        self._measured_at = self._clock() - (time.time() - self._process.create_time())
+        age = max(time.time() - self._process.create_time(), MIN_WINDOW)
+        self._cpu_seconds, self._measured_at = self._read_cpu(), self._clock()
+        self._cpu_percent = 100.0 * self._cpu_seconds / age
         self._pid = self._process.pid
+
+    def _read_cpu(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
 
     def _measure_cpu(self) -> None:
         now = self._clock()
         window = now - self._measured_at
         if window >= MIN_WINDOW:
-            times = self._process.cpu_times()
-            cpu_seconds = times.user + times.system
+            cpu_seconds = self._read_cpu()
             self._cpu_percent = 100.0 * (cpu_seconds - self._cpu_seconds) / window
             self._cpu_seconds, self._measured_at = cpu_seconds, now
 

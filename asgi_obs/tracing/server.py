@@ -163,6 +163,6 @@ def _sampling_attributes(exchange: Exchange) -> dict[str, Any]:
 
 def _global_propagator() -> TextMapPropagator:
     # Imported here: at its import it looks for propagators among all installed packages.
-    from opentelemetry.propagate import get_global_textmap  # noqa: PLC0415
+    from opentelemetry.propagate import get_global_textmap
 
     return get_global_textmap()

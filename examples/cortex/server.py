@@ -100,16 +100,19 @@ class Server:
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + READY_WITHIN
+        said = "it did not answer"
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise ServerError(f"the server ended with {process.returncode}\n{self._log_text()}")
             try:
-                if httpx.get(f"{self.url}/health/ready").status_code == 200:
+                answer = httpx.get(f"{self.url}/health/ready")
+                if answer.status_code == 200:
                     return
+                said = f"it answered {answer.status_code} {answer.text}"
             except httpx.TransportError:
                 pass
             time.sleep(0.05)
-        raise ServerError(f"the server was not ready within {READY_WITHIN:g} s\n{self._log_text()}")
+        raise ServerError(f"the server was not ready within {READY_WITHIN:g} s: {said}\n{self._log_text()}")
 
     def _log_text(self) -> str:
         return (self._directory / LOG_FILE).read_text()

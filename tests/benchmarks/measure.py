@@ -40,7 +40,7 @@ async def _round(app: ASGIApp, scope: Scope, requests: int) -> float:
 
 async def _rounds(apps: Mapping[str, ASGIApp], scope: Scope, requests: int, rounds: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in apps}
-    for name, app in apps.items():
+    for app in apps.values():
         await _round(app, scope, requests)
     for _ in range(rounds):
         for name, app in apps.items():

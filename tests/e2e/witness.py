@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
+from typing_extensions import Self
 
 from asgi_obs import Observability, Settings, StructuredLogFormatter
 from asgi_obs.exchange import Exchange, ExchangeMiddleware
@@ -41,7 +42,7 @@ class Witness(Observer):
         self._handler = logging.StreamHandler(self._stream)
         self._handler.setFormatter(StructuredLogFormatter(service))
 
-    def __enter__(self) -> Witness:
+    def __enter__(self) -> Self:
         logging.getLogger("asgi_obs").addHandler(self._handler)
         logging.getLogger("asgi_obs").setLevel(logging.INFO)
         return self

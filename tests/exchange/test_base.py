@@ -140,19 +140,13 @@ class Unhelpful(Exception):
         self.exceptions = exceptions
 
 
-class Looping(Exception):
-    @property
-    def exceptions(self):
-        return [self]
-
-
 class Guarded(Exception):
     @property
     def exceptions(self):
         raise RuntimeError("not yet")
 
 
-UNHELPFUL = [Unhelpful(5), Unhelpful({"row 1": "bad"}), Unhelpful("text"), Looping(), Guarded()]
+UNHELPFUL = [Unhelpful(5), Unhelpful({"row 1": "bad"}), Guarded()]
 
 
 def names(error):
@@ -240,6 +234,7 @@ async def alive_after(noting, app, make_scope):
 
     for _ in range(2):
         await asyncio.create_task(request())
+    await asyncio.sleep(0)  # the callback that woke us up holds the last task
     return sum(reference() is not None for reference in noting.references)
 
 

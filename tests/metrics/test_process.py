@@ -25,10 +25,10 @@ class FakeProcess:
 
     pid = os.getpid()
     cpu_seconds = 0.0
-    born = 0.0
+    age = 20.0
 
     def create_time(self) -> float:
-        return self.born
+        return 1_000_000.0 - self.age
 
     def cpu_times(self) -> SimpleNamespace:
         return SimpleNamespace(user=self.cpu_seconds * 0.75, system=self.cpu_seconds * 0.25)
@@ -41,7 +41,7 @@ class FakeProcess:
 def process(monkeypatch: pytest.MonkeyPatch) -> FakeProcess:
     fake = FakeProcess()
     monkeypatch.setattr("asgi_obs.metrics.process.psutil.Process", lambda: fake)
-    monkeypatch.setattr("asgi_obs.metrics.process.time.time", lambda: fake.born + 20.0)
+    monkeypatch.setattr("asgi_obs.metrics.process.time.time", lambda: 1_000_000.0)
     return fake
 
 
@@ -68,6 +68,12 @@ def test_registering_again_names_the_service_anew(registry: CollectorRegistry) -
 def test_the_first_cpu_value_is_the_average_since_the_process_began(process: FakeProcess) -> None:
     process.cpu_seconds = 5.0
     assert ProcessSampler(FakeClock()).cpu_percent() == pytest.approx(25.0)
+
+
+def test_a_process_that_has_just_begun_is_measured_over_a_second(process: FakeProcess) -> None:
+    process.age = 0.01
+    process.cpu_seconds = 0.5
+    assert ProcessSampler(FakeClock()).cpu_percent() == pytest.approx(50.0)
 
 
 def test_the_next_cpu_value_is_of_the_time_since_the_last_one(process: FakeProcess) -> None:

@@ -58,7 +58,11 @@ def test_a_span_carries_the_stable_conventions(spans: Spans) -> None:
 
     span = spans.one(answer(200, "/items/{item_id}"), scope)
 
-    assert (span.name, span.kind, span.status.status_code) == ("GET /items/{item_id}", SpanKind.SERVER, StatusCode.UNSET)
+    assert (span.name, span.kind, span.status.status_code) == (
+        "GET /items/{item_id}",
+        SpanKind.SERVER,
+        StatusCode.UNSET,
+    )
     assert dict(span.attributes or {}) == {
         "http.request.method": "GET",
         "url.scheme": "http",

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import pickle
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from asgi_obs.logs.records import canonical_fields, make_record
+from asgi_obs.redaction import Redactor
+
+REDACTOR = Redactor(["token"])
+LOGGER = logging.getLogger("test.records")
+
+
+def make(failure: BaseException | None = None, **fields: Any) -> logging.LogRecord:
+    return make_record(LOGGER, logging.WARNING, "GET /x\n 200", fields, redactor=REDACTOR, failure=failure)
+
+
+@pytest.fixture
+def factory() -> Iterator[None]:
+    """A record factory of somebody else."""
+    before = logging.getLogRecordFactory()
+
+    def marking(*args: Any, **options: Any) -> logging.LogRecord:
+        record = before(*args, **options)
+        record.marked = True
+        return record
+
+    logging.setLogRecordFactory(marking)
+    yield
+    logging.setLogRecordFactory(before)
+
+
+def test_a_record_is_what_logging_would_make() -> None:
+    record = make(path="/x")
+    theirs = LOGGER.makeRecord(LOGGER.name, logging.WARNING, record.pathname, record.lineno, record.msg, (), None)
+    assert type(record) is logging.LogRecord
+    own = {name: value for name, value in record.__dict__.items() if name in theirs.__dict__}
+    assert own.keys() == theirs.__dict__.keys()
+    moving = {"created", "msecs", "relativeCreated", "taskName"}
+    assert {n: v for n, v in own.items() if n not in moving} == {
+        n: v for n, v in theirs.__dict__.items() if n not in moving
+    }
+    assert 0 <= theirs.created - record.created < 60
+    assert abs((theirs.relativeCreated - record.relativeCreated) - (theirs.created - record.created) * 1000) < 1
+    assert record.msecs == int(record.created % 1 * 1000)
+
+
+def test_fields_are_attributes_as_with_extra() -> None:
+    assert make(path="/x").__dict__["path"] == "/x"
+
+
+def test_the_message_is_one_printable_line() -> None:
+    assert make().getMessage() == "GET /x\\n 200"
+
+
+def test_a_failure_is_the_exception_of_the_record() -> None:
+    error = ValueError("x")
+    assert make(failure=error).exc_info == (ValueError, error, None)
+    assert make().exc_info is None
+
+
+def test_records_do_not_share_attributes() -> None:
+    first, second = make(path="/1"), make(path="/2")
+    first.mine = True
+    assert (first.__dict__["path"], second.__dict__["path"]) == ("/1", "/2")
+    assert not hasattr(second, "mine")
+
+
+def test_a_record_names_the_thread_it_was_made_in() -> None:
+    records: list[logging.LogRecord] = []
+    thread = threading.Thread(target=lambda: records.append(make()), name="worker-7")
+    thread.start()
+    thread.join()
+    assert (records[0].threadName, records[0].thread) == ("worker-7", thread.ident)
+
+
+def test_threads_are_left_out_when_logging_leaves_them_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_obs.logs.records._templates", {})
+    monkeypatch.setattr(logging, "logThreads", False)
+    assert make().thread is None
+
+
+@pytest.mark.usefixtures("factory")
+def test_the_record_factory_of_somebody_else_is_used() -> None:
+    record = make(path="/x", failure=KeyError("x"))
+    assert record.__dict__["marked"] is True
+    assert record.__dict__["path"] == "/x"
+    assert record.exc_info is not None
+    assert canonical_fields(record) is None
+
+
+def test_the_make_record_of_a_logger_of_another_class_is_used() -> None:
+    class Special(logging.Logger):
+        def makeRecord(self, *args: Any, **options: Any) -> logging.LogRecord:
+            record = super().makeRecord(*args, **options)
+            record.msg = "special"
+            return record
+
+    assert make_record(Special("s"), logging.INFO, "m", {}, redactor=REDACTOR).msg == "special"
+
+
+def test_the_fields_of_an_unchanged_record_are_known() -> None:
+    made = canonical_fields(make(path="/x", status_code=200))
+    assert made == ({"path": "/x", "status_code": 200}, REDACTOR)
+
+
+def test_a_copied_record_is_still_known() -> None:
+    assert canonical_fields(copy.copy(make(path="/x"))) is not None
+
+
+def test_a_record_that_somebody_changed_is_no_longer_known() -> None:
+    changed, added, removed = make(path="/x"), make(path="/x"), make(path="/x")
+    changed.path = "/scrubbed"
+    added.password = "x"
+    del removed.path
+    assert [canonical_fields(record) for record in (changed, added, removed)] == [None, None, None]
+
+
+def test_other_records_are_not_known() -> None:
+    assert canonical_fields(logging.makeLogRecord({"path": "/x"})) is None
+
+
+def test_a_record_can_be_sent_to_another_process() -> None:
+    record = pickle.loads(pickle.dumps(make(path="/x")))
+    assert record.path == "/x"
+    json.dumps({name: value for name, value in record.__dict__.items() if not name.startswith("_")})
