@@ -89,7 +89,9 @@ class Observer(Protocol):
         return None
 
     def on_message(self, exchange: Exchange, message: Message) -> None:
-        """Called for every WebSocket message, either way, and every chunk of an event stream."""
+        """Called when a message of a WebSocket or of an event stream has passed: the start of the one, the
+        accept of the other, every chunk, and every message either way.
+        """
         return None
 
     def on_end(self, exchange: Exchange) -> None:

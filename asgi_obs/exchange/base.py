@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from asgi_obs.classify import Outcome, is_departure, outcome_of, status_of
 from asgi_obs.errors import report
-from asgi_obs.exchange.hooks import Hooks, call, call_with
+from asgi_obs.exchange.hooks import Hooks, call
 from asgi_obs.routes import Routes
 from asgi_obs.types import Message, Receive, Scope, Send
 
@@ -184,24 +184,28 @@ class Exchange:
     def _open_response(self, message: Message) -> Message:
         """Show the start of the response to the observers: a copy, so that they may add headers."""
         message = {**message}
-        call_with(self.hooks.response_start, self, message)
+        for hook in self.hooks.response_start:
+            try:
+                hook(self, message)
+            except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
+                report(hook.__qualname__, error)
         return message
+
+    def _show(self, message: Message) -> None:
+        """Show a message of a WebSocket or event stream to the observers."""
+        for hook in self.hooks.message:
+            try:
+                hook(self, message)
+            except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
+                report(hook.__qualname__, error)
 
     def _client_left(self) -> None:
         if self.ended_at is None and not self._disconnected:
             self._disconnected = True
             self._left_before_start = self.status is None
 
-    def _finish(self) -> None:
-        """The server accepted the last message: end now, unless an exception may yet explain a failure."""
-        self.ended_at = perf_counter()
-        if not self._awaits_exception():
-            self._end(None)
-
-    def _awaits_exception(self) -> bool:
-        return self.status is None or self.status >= 500
-
     def _end(self, exception: BaseException | None) -> None:
+        """Judge what was seen, and tell the observers; happens once."""
         complete = self.ended_at is not None
         if not complete:
             self.ended_at = perf_counter()

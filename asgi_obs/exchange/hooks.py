@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asgi_obs.errors import report
-from asgi_obs.types import Message, Observer
+from asgi_obs.types import Observer
 
 if TYPE_CHECKING:
     from asgi_obs.exchange.base import Exchange
 
-__all__ = ["Hooks", "call", "call_with"]
+__all__ = ["Hooks", "call"]
 
 
 class Hooks:
@@ -44,14 +44,5 @@ def call(hooks: Iterable[Callable[..., Any]], exchange: Exchange) -> None:
     for hook in hooks:
         try:
             hook(exchange)
-        except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
-            report(hook.__qualname__, error)
-
-
-def call_with(hooks: Iterable[Callable[..., Any]], exchange: Exchange, message: Message) -> None:
-    """Call every hook with the exchange and a message of it, likewise."""
-    for hook in hooks:
-        try:
-            hook(exchange, message)
         except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
             report(hook.__qualname__, error)

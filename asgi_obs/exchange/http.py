@@ -14,14 +14,15 @@ from typing import Final
 
 from asgi_obs.errors import report
 from asgi_obs.exchange.base import Exchange
-from asgi_obs.exchange.hooks import call_with
 from asgi_obs.types import Message
 
 __all__ = ["HttpExchange"]
 
+_BODY: Final = "http.response.body"
+
 # Message type -> the flag that says another one of its kind follows. A path send carries none: it is the last.
 _MORE: Final = {
-    "http.response.body": "more_body",
+    _BODY: "more_body",
     "http.response.pathsend": "more_body",
     "http.response.zerocopysend": "more_body",
     "http.response.trailers": "more_trailers",
@@ -66,9 +67,13 @@ class HttpExchange(Exchange):
         try:
             kind = message["type"]
             if kind == "http.response.start":
-                message = self._open_response(message)
+                if not isinstance(message.get("headers", ()), (list, tuple)):
+                    # An iterator can be read but once, and that is for the server to do.
+                    message = {**message, "headers": list(message["headers"])}
+                if self.hooks.response_start:
+                    message = self._open_response(message)
                 handed_over_at = perf_counter()
-            elif kind in _MORE and not message.get(_MORE[kind], False) and self.status is not None:
+            elif kind in _MORE and self.status is not None and not message.get(_MORE[kind], False):
                 self._finishing = self._trailers is (kind == "http.response.trailers")
         except Exception as error:  # noqa: BLE001 - as above
             report("HttpExchange.send", error)
@@ -96,28 +101,30 @@ class HttpExchange(Exchange):
             self._trailers = bool(message.get("trailers", False))
             self._response_headers = message.get("headers", ())
             self._event_stream = None
+            if self.hooks.message and self.event_stream:
+                self._show(message)
 
     def _sent(self, kind: str, message: Message) -> None:
         try:
             if self.method != "HEAD":
-                self.bytes_out += _body_size(kind, message)
+                self.bytes_out += len(message.get("body", b"")) if kind == _BODY else _file_size(kind, message)
             if self.hooks.message and self.event_stream:
-                call_with(self.hooks.message, self, message)
+                self._show(message)
         finally:
             if self._finishing:
-                self._finish()
+                self.ended_at = perf_counter()
+                if self.status is not None and self.status < 500:  # a 5xx: an exception may yet explain it
+                    self._end(None)
 
 
 def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     for name, value in headers:
         if len(name) == 12 and name.lower() == b"content-type":
-            return value.startswith(b"text/event-stream")
+            return value[:17].lower() == b"text/event-stream"
     return False
 
 
-def _body_size(kind: str, message: Message) -> int:
-    if kind == "http.response.body":
-        return len(message.get("body", b""))
+def _file_size(kind: str, message: Message) -> int:
     if kind == "http.response.pathsend":
         return os.stat(message["path"]).st_size  # noqa: PTH116 - one system call; a Path would be built for it
     if kind == "http.response.zerocopysend":

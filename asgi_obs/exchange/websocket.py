@@ -12,7 +12,7 @@ from typing import Final
 from asgi_obs.classify import INTERNAL_ERROR, NO_CLOSE_FRAME, close_code_of
 from asgi_obs.errors import report
 from asgi_obs.exchange.base import Exchange
-from asgi_obs.exchange.hooks import Hooks, call_with
+from asgi_obs.exchange.hooks import Hooks
 from asgi_obs.routes import Routes
 from asgi_obs.types import Message, Receive, Scope, Send
 
@@ -53,7 +53,7 @@ class WebSocketExchange(Exchange):
             if kind == "websocket.receive":
                 self.messages_in += 1
                 self.bytes_in += _size(message)
-                call_with(self.hooks.message, self, message)
+                self._show(message)
             elif kind == "websocket.disconnect" and self.ended_at is None and not self._finishing:
                 self._closed_by_client(message.get("code", 1005))
         except Exception as error:  # noqa: BLE001 - a malformed message is between server and application
@@ -92,12 +92,13 @@ class WebSocketExchange(Exchange):
             if kind == "websocket.send":
                 self.messages_out += 1
                 self.bytes_out += _size(message)
-                call_with(self.hooks.message, self, message)
+                self._show(message)
             elif kind == "websocket.http.response.body":
                 self.bytes_out += len(message.get("body", b""))
             elif kind == "websocket.accept":
                 self.accepted = True
                 self._started(SWITCHING_PROTOCOLS, handed_over_at)
+                self._show(message)
             elif kind == "websocket.http.response.start":
                 self._refused = True
                 self._started(int(message["status"]), handed_over_at)
@@ -125,8 +126,11 @@ class WebSocketExchange(Exchange):
             self._client_left()
         self._finish()
 
-    def _awaits_exception(self) -> bool:
-        return self._finishing and (self._closed_with == INTERNAL_ERROR or super()._awaits_exception())
+    def _finish(self) -> None:
+        self.ended_at = perf_counter()
+        failed = self._closed_with == INTERNAL_ERROR if self.accepted else (self.status or 0) >= 500
+        if not (failed and self._finishing):  # a failure of the application: an exception may yet explain it
+            self._end(None)
 
     def _judge(self, complete: bool) -> None:  # noqa: FBT001 - as in the base
         super()._judge(complete)

@@ -2,7 +2,7 @@
 
 The line is written when the exchange ends, through `logging` like any other: its fields are attributes of the
 record. Another one, at DEBUG, is written when the exchange starts, and one at ERROR if a background task fails.
-An exchange costs about 6 µs with its line formatted and written, most of it the making of a `LogRecord`.
+An exchange costs about 4 µs, and 7 with its line formatted as JSON and written: twice a bare `logging` call.
 """
 
 from __future__ import annotations

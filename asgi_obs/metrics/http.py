@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -26,7 +26,7 @@ from asgi_obs.metrics.labels import (
     family,
     method_label,
 )
-from asgi_obs.metrics.sse import EventStreamMetrics, starts_event_stream
+from asgi_obs.metrics.sse import EventStreamMetrics
 from asgi_obs.metrics.websocket import WebSocketMetrics
 from asgi_obs.types import ASGIApp, LabelSource, Message, Observer
 
@@ -98,19 +98,15 @@ class MetricsMiddleware(ExchangeMiddleware, Observer):
         if type(exchange) is HttpExchange:
             self._http.started()
 
-    def on_response_start(self, exchange: Exchange, message: Message) -> None:
-        """A WebSocket session or an event stream is active from here on."""
-        if message["type"] == "http.response.start":
-            if starts_event_stream(message) and self._is_stream(exchange):
-                exchange.note(self, self._streams.started())
-        elif message["type"] == "websocket.accept" and exchange.noted(self) is None:
-            exchange.note(self, self._websocket.accepted())
-
     def on_message(self, exchange: Exchange, message: Message) -> None:
-        """Count a WebSocket message, or the events in a chunk of an event stream."""
+        """Count a WebSocket message, or the events in a chunk; with the first one, what is open."""
         watched = exchange.noted(self)
         if watched is not None:
             watched.message(exchange, message)
+        elif type(exchange) is WebSocketExchange:
+            exchange.note(self, self._websocket.accepted())
+        elif exchange.method != "HEAD" and not exchange.operational:
+            exchange.note(self, self._streams.started())
 
     def on_end(self, exchange: Exchange) -> None:
         """Count what ended; first of all it is no longer active."""
@@ -126,9 +122,6 @@ class MetricsMiddleware(ExchangeMiddleware, Observer):
         """Time the background tasks, if there were any."""
         if type(exchange) is HttpExchange:
             self._http.returned(exchange)
-
-    def _is_stream(self, exchange: Exchange) -> bool:
-        return exchange.method != "HEAD" and not exchange.operational and exchange.noted(self) is None
 
 
 class HttpMetrics:
@@ -156,8 +149,8 @@ class HttpMetrics:
         capped = partial(family, registry=registry, max_series=max_series)
         extra = () if custom is None else custom.names
         self._endpoint = endpoint
-        self._custom: Callable[[Exchange], tuple[str, ...]] = _no_labels if custom is None else custom
-        self._exemplar = _trace_exemplar if exemplars else _no_exemplar
+        self._custom = custom
+        self._exemplars = exemplars
         self._known: dict[_Key, _Series] = {}
         active: Gauge = create("http_requests_active", registry)
         self.started = active.inc
@@ -176,23 +169,22 @@ class HttpMetrics:
         self._no_longer_active()
         if exchange.operational:
             return
-        custom = self._custom(exchange)
+        custom = () if self._custom is None else self._custom(exchange)
         key = (exchange.method, exchange.route, exchange.status, streamed, custom)
         series = self._known.get(key) or self._look_up(exchange, key)
-        labels = series.labels
-        exemplar = self._exemplar(exchange)
-        series.count(1, exemplar)
-        series.observe(exchange.duration, exemplar)
+        exemplar = {"trace_id": exchange.trace_id} if exchange.sampled and self._exemplars else None
+        series.requests(1, exemplar)
+        series.duration(exchange.duration, exemplar)
         if exchange.first_byte_at is not None:
-            self._first_byte.child(labels).observe(exchange.first_byte_at - exchange.started_at)
+            series.first_byte(exchange.first_byte_at - exchange.started_at)
         if exchange.bytes_in:
-            self._bytes_in.child(labels).inc(exchange.bytes_in)
+            series.bytes_in(exchange.bytes_in)
         if exchange.bytes_out:
-            self._bytes_out.child(labels).inc(exchange.bytes_out)
+            series.bytes_out(exchange.bytes_out)
         if exchange.outcome == "client_disconnected":
-            self._disconnects.child(labels).inc()
+            self._disconnects.child(series.labels).inc()
         elif exchange.outcome == "error" and exchange.exception is not None:
-            self._exceptions.child((*labels, error_type(exchange.exception))).inc()
+            self._exceptions.child((*series.labels, error_type(exchange.exception))).inc()
 
     def returned(self, exchange: Exchange) -> None:
         """The application returned: what it did since the response ended were background tasks."""
@@ -206,37 +198,30 @@ class HttpMetrics:
         method = method_label(exchange)
         labels = (method, self._endpoint(exchange.route, exchange))
         values = (*labels, str(exchange.status), *custom)
-        count = self._requests.child(values).inc
-        observe = _ignore if streamed else self._duration.child(labels + custom).observe
-        series = _Series(labels, count, observe)
+        series = _Series(
+            labels,
+            requests=self._requests.child(values).inc,
+            duration=_ignore if streamed else self._duration.child(labels + custom).observe,
+            first_byte=self._first_byte.child(labels).observe,
+            bytes_in=self._bytes_in.child(labels).inc,
+            bytes_out=self._bytes_out.child(labels).inc,
+        )
         # Only what has a series of its own is kept: a client can make up methods and paths without end.
         if exchange.route and method == exchange.method and self._requests.holds(values):
             self._known[key] = series
         return series
 
 
-class _Series:
+class _Series(NamedTuple):
     """What the requests to one route with one method and status move, looked up once."""
 
-    __slots__ = ("count", "labels", "observe")
-
-    def __init__(self, labels: tuple[str, str], count: Callable[..., None], observe: Callable[..., None]) -> None:
-        self.labels = labels
-        self.count = count
-        self.observe = observe
+    labels: tuple[str, str]
+    requests: Callable[..., None]
+    duration: Callable[..., None]
+    first_byte: Callable[[float], None]
+    bytes_in: Callable[[float], None]
+    bytes_out: Callable[[float], None]
 
 
 def _ignore(amount: float, exemplar: dict[str, str] | None) -> None:
     """The duration of an event stream is not a latency."""
-
-
-def _no_labels(exchange: Exchange) -> tuple[str, ...]:  # noqa: ARG001 - called as CustomLabels is
-    return ()
-
-
-def _trace_exemplar(exchange: Exchange) -> dict[str, str] | None:
-    return {"trace_id": exchange.trace_id} if exchange.sampled and exchange.trace_id else None
-
-
-def _no_exemplar(exchange: Exchange) -> None:  # noqa: ARG001 - called as _trace_exemplar is
-    return None

@@ -18,7 +18,7 @@ from asgi_obs.metrics.catalogue import create
 from asgi_obs.metrics.labels import OTHER, EndpointLabel, Family, family
 from asgi_obs.types import Message
 
-__all__ = ["EventParser", "EventStream", "EventStreamMetrics", "starts_event_stream"]
+__all__ = ["EventParser", "EventStream", "EventStreamMetrics"]
 
 DEFAULT_TYPE: Final = "message"
 """The type of an event that names none."""
@@ -28,18 +28,6 @@ MAX_LINE: Final = 80
 
 _TYPE: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,63}")
 _BOM: Final = b"\xef\xbb\xbf"
-
-
-def starts_event_stream(message: Message) -> bool:
-    """Whether a start of a response, not yet sent, is that of an event stream."""
-    headers = message.get("headers", ())
-    if not isinstance(headers, (list, tuple)):
-        # ASGI allows any iterable: one that can be read but once is still to be read by the server.
-        headers = message["headers"] = list(headers)
-    for name, value in headers:
-        if len(name) == 12 and name.lower() == b"content-type":
-            return bool(value.startswith(b"text/event-stream")) and int(message.get("status", 0)) >= 200
-    return False
 
 
 class EventParser:

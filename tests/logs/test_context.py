@@ -100,7 +100,10 @@ async def test_concurrent_tasks_never_mix(sink: Any, logger: logging.Logger) -> 
         logger.info("%d", me)
 
     await asyncio.gather(work(0), work(1))
-    assert sorted((line["message"], line.get("correlation_id", "-"), line.get("context", {}).get("step", "-")) for line in sink.lines) == [
+    assert sorted(
+        (line["message"], line.get("correlation_id", "-"), line.get("context", {}).get("step", "-"))
+        for line in sink.lines
+    ) == [
         ("0", "-", "-"),
         ("0", "task-0", 0),
         ("1", "-", "-"),

@@ -29,7 +29,11 @@ pytestmark = pytest.mark.anyio
 
 FORMATTER = StructuredLogFormatter(
     settings=Settings(
-        service_name="shop", version="1", environment="testing", log_level="INFO", log_format="json",
+        service_name="shop",
+        version="1",
+        environment="testing",
+        log_level="INFO",
+        log_format="json",
         sensitive_fields=("password", "token"),
     )
 )
@@ -98,8 +102,14 @@ def test_logger_with_correlation_id() -> None:
 
 def test_the_fields_stand_in_the_order_of_the_schema() -> None:
     record = record_with(
-        client_ip="::1", outcome="completed", path="/x", method="GET", user_id="u", correlation_id="c",
-        context={"a": 1}, exc_info=caught(ValueError("x")),
+        client_ip="::1",
+        outcome="completed",
+        path="/x",
+        method="GET",
+        user_id="u",
+        correlation_id="c",
+        context={"a": 1},
+        exc_info=caught(ValueError("x")),
     )
     assert list(line_of(record)) == [
         "timestamp", "level", "service", "component", "message",
@@ -349,7 +359,9 @@ ANYTHING = st.recursive(
     | st.builds(Unprintable)
     | st.sets(st.integers())
     | st.complex_numbers(),
-    lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT | st.integers() | st.none(), inner) | st.tuples(inner, inner),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(ANY_TEXT | st.integers() | st.none(), inner) | st.tuples(inner, inner)
+    ),
     max_leaves=10,
 )
 

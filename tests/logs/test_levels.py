@@ -78,7 +78,12 @@ def test_trace_and_fatal_write_records_of_their_levels_from_the_line_that_called
         helper()
     first, second, third = caplog.records
     assert (first.levelno, first.getMessage(), first.__dict__["a"]) == (TRACE, "entered f", 1)
-    assert first.funcName == second.funcName == third.funcName == test_trace_and_fatal_write_records_of_their_levels_from_the_line_that_called.__name__
+    assert (
+        first.funcName
+        == second.funcName
+        == third.funcName
+        == test_trace_and_fatal_write_records_of_their_levels_from_the_line_that_called.__name__
+    )
     assert first.filename == "test_levels.py"
     assert second.levelno == logging.CRITICAL
 

@@ -127,6 +127,6 @@ def test_other_records_are_not_known() -> None:
 
 
 def test_a_record_can_be_sent_to_another_process() -> None:
-    record = pickle.loads(pickle.dumps(make(path="/x")))
+    record = pickle.loads(pickle.dumps(make(path="/x")))  # noqa: S301 - as a queue between processes does
     assert record.path == "/x"
     json.dumps({name: value for name, value in record.__dict__.items() if not name.startswith("_")})

@@ -117,7 +117,13 @@ def test_no_character_within_a_line_ends_it() -> None:
 
 @given(
     st.recursive(
-        st.none() | st.integers() | st.floats() | st.text(st.characters()) | st.binary() | st.datetimes() | st.decimals(),
+        st.none()
+        | st.integers()
+        | st.floats()
+        | st.text(st.characters())
+        | st.binary()
+        | st.datetimes()
+        | st.decimals(),
         lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()) | st.integers() | st.binary(), inner),
     )
 )

@@ -46,7 +46,7 @@ def test_what_is_in_the_message_of_a_request_is_not_repeated(formatter: TextLogF
 
 def test_values_that_are_no_single_word_are_quoted(formatter: TextLogFormatter) -> None:
     record = record_with(a="", b="x=y", c='say "hi"', d=["x", 1], e=None, f="ü")
-    assert formatter.format(record).endswith(r'''a="" b="x=y" c="say \"hi\"" d=["x",1] e=null f=ü''')
+    assert formatter.format(record).endswith(r"""a="" b="x=y" c="say \"hi\"" d=["x",1] e=null f=ü""")
 
 
 def test_the_stack_of_an_error_stands_below(formatter: TextLogFormatter) -> None:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from asgi_obs.exchange import current_exchange
 from asgi_obs.metrics import MetricsMiddleware
-from asgi_obs.metrics.sse import MAX_LINE, EventParser, starts_event_stream
+from asgi_obs.metrics.sse import MAX_LINE, EventParser
 from asgi_obs.testing import drive, http_scope
 from asgi_obs.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -135,34 +135,6 @@ def test_an_endless_line_does_not_grow_the_parser() -> None:
     for _ in range(1_000):
         parser.feed(b"x" * 10_000)
     assert sys.getsizeof(parser._line) < 200
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ([(b"content-type", b"text/event-stream")], True),
-        ([(b"X-A", b"1"), (b"Content-Type", b"text/event-stream;charset=utf-8")], True),
-        ([(b"content-type", b"text/plain")], False),
-        ([(b"content-typo", b"text/event-stream")], False),
-        ([], False),
-    ],
-)
-def test_the_content_type_tells_an_event_stream(headers: Any, expected: bool) -> None:
-    assert starts_event_stream({**START, "headers": headers}) is expected
-
-
-def test_headers_that_can_be_read_only_once_are_left_for_the_server() -> None:
-    message = {**START, "headers": iter(START["headers"])}
-    assert starts_event_stream(message)
-    assert list(message["headers"]) == START["headers"]
-
-
-def test_an_informational_response_starts_no_stream() -> None:
-    assert not starts_event_stream({**START, "status": 103})
-
-
-def test_a_start_without_headers_starts_no_stream() -> None:
-    assert not starts_event_stream({"type": "http.response.start", "status": 200})
 
 
 def test_events_are_counted_by_type(registry: CollectorRegistry, samples: Samples) -> None:
