@@ -89,8 +89,9 @@ class Observer(Protocol):
         return None
 
     def on_message(self, exchange: Exchange, message: Message) -> None:
-        """Called when a message of a WebSocket or of an event stream has passed: the start of the one, the
-        accept of the other, every chunk, and every message either way.
+        """Called when a message of a WebSocket or of an event stream has passed.
+
+        These are the accept and every message either way; the start of the response and every chunk.
         """
         return None
 

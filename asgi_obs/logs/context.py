@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from asgi_obs.exchange import Exchange, current_exchange
 
-__all__ = ["LogContext", "ambient_fields", "bind", "in_log_context"]
+__all__ = ["LogContext", "ambient_fields", "bind"]
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -102,11 +102,6 @@ def bind(**fields: Any) -> None:
     # In the place of the innermost layer, not on top of it: leaving the block drops both.
     bound.outer = None if layer is None else layer.outer
     _layer.set(bound)
-
-
-def in_log_context() -> bool:
-    """Whether this code runs inside of a `LogContext`, or after a `bind` outside of a request."""
-    return _layer.get() is not None
 
 
 def ambient_fields(exchange: Exchange | None, span: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:

@@ -15,12 +15,12 @@ from opentelemetry.trace import get_current_span
 
 from asgi_obs.exchange import current_exchange, failed_exchange
 from asgi_obs.logs.context import ambient_fields
-from asgi_obs.logs.records import CANONICAL
+from asgi_obs.logs.records import FIELDS, RequestRecord
 from asgi_obs.logs.safe import message_of, safe_text
 from asgi_obs.redaction import redactor_of
 from asgi_obs.settings import Settings
 
-__all__ = ["REQUEST_FIELDS", "RecordReader", "span_fields"]
+__all__ = ["REQUEST_FIELDS", "RecordReader"]
 
 RESERVED: Final = frozenset(
     {"timestamp", "level", "service", "component", "message", "hostname", "pid", "environment", "version"}
@@ -63,7 +63,7 @@ REQUEST_FIELDS: Final = (
 
 _SCHEMA_NAMES: Final[frozenset[str]] = frozenset(SCHEMA)
 # Set by `logging`, by the formatters of others, and by uvicorn (its message once more, with colours).
-_NO_FIELDS: Final = frozenset({*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message", CANONICAL})
+_NO_FIELDS: Final = frozenset({*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message"})
 _NO_SPAN: Final[Mapping[str, str]] = {}
 
 
@@ -87,14 +87,19 @@ class RecordReader:
         found: dict[str, Any] = {}
         context: dict[str, Any] = {}
         failure = _exception_of(record)
-        exchange = current_exchange() or failed_exchange(failure)
-        for source in ambient_fields(exchange, span_fields()):
-            for name, value in source.items():
-                if name not in _SCHEMA_NAMES:
-                    _add_context(context, name, value)
-                elif value is not None:
-                    found[name] = value
-        for name, value in record.__dict__.items():
+        attributes = record.__dict__
+        if isinstance(record, RequestRecord):  # says itself which exchange it is about
+            attributes = {**attributes[FIELDS], **attributes}
+            del attributes[FIELDS]
+        else:
+            exchange = current_exchange() or failed_exchange(failure)
+            for source in ambient_fields(exchange, _span_fields()):
+                for name, value in source.items():
+                    if name not in _SCHEMA_NAMES:
+                        _add_context(context, name, value)
+                    elif value is not None:
+                        found[name] = value
+        for name, value in attributes.items():
             if name in _NO_FIELDS:
                 continue
             if name in RESERVED or name == "context":
@@ -161,7 +166,7 @@ def _stack_of(error: BaseException) -> str:
         return f"<no stack: {type(failure).__name__}>"
 
 
-def span_fields() -> Mapping[str, str]:
+def _span_fields() -> Mapping[str, str]:
     """`trace_id` and `span_id` of OpenTelemetry's current span; nothing if there is none."""
     span = get_current_span().get_span_context()
     if not span.is_valid:

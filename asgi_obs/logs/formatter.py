@@ -13,10 +13,9 @@ import time
 from typing import Final
 
 from asgi_obs.errors import ConfigurationError, report
-from asgi_obs.logs.context import in_log_context
-from asgi_obs.logs.fields import REQUEST_FIELDS, RecordReader, span_fields
+from asgi_obs.logs.fields import REQUEST_FIELDS, RecordReader
 from asgi_obs.logs.levels import level_name
-from asgi_obs.logs.records import canonical_fields
+from asgi_obs.logs.records import RequestRecord
 from asgi_obs.logs.safe import dumps, json_line, safe_text
 from asgi_obs.settings import Settings
 
@@ -53,36 +52,18 @@ class StructuredLogFormatter(logging.Formatter):
         self._tail = self._tail_for(os.getpid())
         self._second = (-1, b"")
         # With a word that is part of one of these names, their values have to be redacted like any others.
-        self._canonical_keys = not any(map(self._reader.redactor.is_sensitive, REQUEST_FIELDS))
+        self._redactor = self._reader.redactor
+        self._trusts_names = not any(map(self._redactor.is_sensitive, REQUEST_FIELDS))
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without a line break; never raises."""
         try:
-            body = self._canonical(record)
-            if body is not None:
-                return json_line(self._line(record, record.msg, body))
+            if type(record) is RequestRecord and self._trusts_names and record.is_as_made_for(self._redactor):
+                return json_line(self._line(record, record.msg, dumps(record.fields)))
             return json_line(self._line(record, self._reader.message(record), dumps(self._reader.fields(record))))
         except Exception as error:  # noqa: BLE001 - fail open: a line about the line is better than none
             report("StructuredLogFormatter.format", error)
             return self._last_resort(record, error)
-
-    def _canonical(self, record: logging.LogRecord) -> bytes | None:
-        """The fields of a line of `RequestLoggingMiddleware`, if that is all, and nothing there to be redacted."""
-        made = canonical_fields(record)
-        if made is None or record.args or record.exc_info or in_log_context() or not self._canonical_keys:
-            return None
-        fields, redactor = made
-        if (
-            type(record.msg) is not str
-            or "://" in record.msg
-            or ("user_agent" in fields and "://" in fields["user_agent"])
-            or ("query" in fields and redactor is not self._reader.redactor)
-            or ("trace_id" not in fields and span_fields())
-        ):
-            return None
-        if "context" in fields:
-            fields = {**fields, "context": self._reader.redactor.redact(fields["context"])}
-        return dumps(fields)
 
     def _line(self, record: logging.LogRecord, message: str, body: bytes) -> bytes:
         created = record.created

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.exchange import Exchange, ExchangeMiddleware, HttpExchange, WebSocketExchange
-from asgi_obs.logs.client import TrustedProxies, has_credential, peer_address, scope_user_id
+from asgi_obs.logs.client import TrustedProxies, has_session_cookie, peer_address, scope_user_id
 from asgi_obs.logs.records import make_record
 from asgi_obs.logs.safe import safe_text
 from asgi_obs.redaction import redactor_of
@@ -72,16 +72,14 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
         proxies = tuple(trusted_proxies)
         self._client_address = TrustedProxies(proxies).client_address if proxies else peer_address
         self._user_id = user_id
+        self._always_asks_user = user_id is not scope_user_id
         self._redactor = redactor_of(sensitive_keys)
         super().__init__(app, observers=(self,))
 
     def on_start(self, exchange: Exchange) -> None:
         """Write the line at the start, if DEBUG is on."""
         if self._logger.isEnabledFor(logging.DEBUG) and not exchange.operational:
-            fields = self._identity(exchange)
-            fields["method"] = exchange.method
-            fields["path"] = exchange.path
-            self._log(logging.DEBUG, f"{_title(exchange)} started", fields)
+            self._log(exchange, logging.DEBUG, f"{_title(exchange)} started")
 
     def on_end(self, exchange: Exchange) -> None:
         """Write the canonical line."""
@@ -94,101 +92,104 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
             return
         else:
             level = logging.INFO
-        if not self._logger.isEnabledFor(level):
+        logger = self._logger
+        if not logger.isEnabledFor(level):
             return
-        fields = self._measured(exchange, status)
-        self._add_request(exchange, fields)
-        if exchange.outcome == "incomplete":
-            fields["error"] = _INCOMPLETE.copy()
+        fields = self._fields(exchange, status)
+        failure = None
+        if exchange.outcome != "completed":
+            failure = exchange.exception if exchange.outcome == "error" else None
+            if exchange.outcome == "incomplete":
+                fields["error"] = _INCOMPLETE.copy()
         if type(exchange) is WebSocketExchange:
             _add_session(exchange, fields)
-            end: object = exchange.close_code
+            message = f"WebSocket {exchange.path} {exchange.close_code}"
         else:
-            end = status
-        self._add_bound(exchange, fields)
-        failure = exchange.exception if exchange.outcome == "error" else None
-        self._log(level, f"{_title(exchange)} {end}", fields, failure)
+            message = f"{exchange.method} {exchange.path} {status}"
+        self._handle(level, message, fields, failure)
 
     def on_return(self, exchange: Exchange) -> None:
         """Write a line for what a background task raised."""
         failure = exchange.late_exception
         if failure is not None and self._logger.isEnabledFor(logging.ERROR):
-            fields = self._identity(exchange)
-            fields["method"] = exchange.method
-            fields["path"] = exchange.path
-            if exchange.route is not None:
-                fields["route"] = exchange.route
-            self._log(logging.ERROR, "background task failed", fields, failure)
+            self._log(exchange, logging.ERROR, "background task failed", failure)
 
-    def _log(self, level: int, message: str, fields: dict[str, Any], failure: BaseException | None = None) -> None:
+    def _log(self, exchange: Exchange, level: int, message: str, failure: BaseException | None = None) -> None:
+        """Write a line that says no more than which exchange it is about."""
+        fields = {
+            "correlation_id": exchange.correlation_id,
+            "trace_id": exchange.trace_id,
+            "span_id": exchange.span_id,
+            "method": exchange.method,
+            "path": exchange.path,
+            "route": exchange.route,
+        }
+        self._handle(level, message, {name: value for name, value in fields.items() if value is not None}, failure)
+
+    def _handle(self, level: int, message: str, fields: dict[str, Any], failure: BaseException | None) -> None:
+        if "://" in message:  # then it is in the path
+            message = self._redactor.redact_text(message)
+            fields["path"] = self._redactor.redact_text(fields["path"])
         logger = self._logger
         logger.handle(make_record(logger, level, message, fields, redactor=self._redactor, failure=failure))
 
-    def _identity(self, exchange: Exchange) -> dict[str, Any]:
-        """The first fields. From the exchange: an end hook may run outside of its context."""
+    def _fields(self, exchange: Exchange, status: int) -> dict[str, Any]:
+        """The fields of the canonical line, in the order of the schema; what has no value is left out.
+
+        All are of the exchange: the line may be written outside of its context.
+        """
         fields: dict[str, Any] = {}
         if exchange.correlation_id is not None:
             fields["correlation_id"] = exchange.correlation_id
         if exchange.trace_id is not None:
             fields["trace_id"] = exchange.trace_id
             fields["span_id"] = exchange.span_id
-        return fields
-
-    def _measured(self, exchange: Exchange, status: int) -> dict[str, Any]:
-        """The fields of the schema, in its order."""
-        fields = self._identity(exchange)
-        user_id = self._user_of(exchange)
-        if user_id is not None:
-            fields["user_id"] = user_id
-        if exchange.fields is not None and exchange.fields.get("request_id") is not None:
-            fields["request_id"] = self._as_id(exchange.fields["request_id"])
+        scope = exchange.scope
+        bound = exchange.fields
+        if bound is not None or self._always_asks_user or "user" in exchange.inner_scope:
+            self._add_identity(exchange, fields)
         fields["method"] = exchange.method
         fields["path"] = exchange.path
         if exchange.route is not None:
             fields["route"] = exchange.route
         fields["status_code"] = status
-        fields["duration_ms"] = _milliseconds(exchange.duration)
-        first_byte = exchange.time_to_first_byte
-        if first_byte is not None:
-            fields["ttfb_ms"] = _milliseconds(first_byte)
+        # Whole microseconds, cut off: `round` takes longer than all the other fields together.
+        fields["duration_ms"] = int(exchange.duration * 1e6) / 1000
+        if exchange.first_byte_at is not None:
+            fields["ttfb_ms"] = int((exchange.first_byte_at - exchange.started_at) * 1e6) / 1000
         fields["bytes_in"] = exchange.bytes_in
         fields["bytes_out"] = exchange.bytes_out
         fields["outcome"] = exchange.outcome
-        return fields
-
-    def _add_request(self, exchange: Exchange, fields: dict[str, Any]) -> None:
-        scope = exchange.scope
-        query = scope.get("query_string")
-        if query:
-            fields["query"] = self._redactor.redact_query(query.decode("latin-1"))
+        if scope.get("query_string"):
+            fields["query"] = self._redactor.redact_query(scope["query_string"].decode("latin-1"))
         client_ip = self._client_address(scope)
         if client_ip is not None:
             fields["client_ip"] = client_ip
-        user_agent = exchange.headers.get(b"user-agent")
-        if user_agent is not None:
-            fields["user_agent"] = user_agent.decode("latin-1")
+        headers = exchange.headers
+        if b"user-agent" in headers:
+            user_agent = headers[b"user-agent"].decode("latin-1")
+            fields["user_agent"] = self._redactor.redact_text(user_agent) if "://" in user_agent else user_agent
         fields["http_version"] = scope.get("http_version")
         fields["scheme"] = scope.get("scheme")
-        fields["authenticated"] = has_credential(exchange)
-
-    def _add_bound(self, exchange: Exchange, fields: dict[str, Any]) -> None:
-        if exchange.fields is not None:
+        fields["authenticated"] = b"authorization" in headers or (b"cookie" in headers and has_session_cookie(scope))
+        if bound is not None:
             # A copy: a thread may still be binding.
-            context = {name: value for name, value in exchange.fields.copy().items() if name not in _TOP_LEVEL}
+            context = {name: value for name, value in bound.copy().items() if name not in _TOP_LEVEL}
             if context:
-                fields["context"] = context
+                fields["context"] = self._redactor.redact(context)
+        return fields
 
-    def _user_of(self, exchange: Exchange) -> str | int | None:
-        user_id = None if exchange.fields is None else exchange.fields.get("user_id")
+    def _add_identity(self, exchange: Exchange, fields: dict[str, Any]) -> None:
+        bound = exchange.fields or {}
+        user_id = bound.get("user_id")
         if user_id is None:
             try:
                 user_id = self._user_id(exchange)
             except Exception as error:  # noqa: BLE001 - fail open: a line without a user is better than none
                 report("RequestLoggingMiddleware.user_id", error)
-        return None if user_id is None else self._as_id(user_id)
-
-    def _as_id(self, value: Any) -> str | int:
-        return value if isinstance(value, int) else self._redactor.redact_text(safe_text(value))
+        for name, value in (("user_id", user_id), ("request_id", bound.get("request_id"))):
+            if value is not None:
+                fields[name] = value if isinstance(value, int) else self._redactor.redact_text(safe_text(value))
 
 
 def _title(exchange: Exchange) -> str:
@@ -199,7 +200,3 @@ def _add_session(exchange: WebSocketExchange, fields: dict[str, Any]) -> None:
     fields["close_code"] = exchange.close_code
     fields["messages_in"] = exchange.messages_in
     fields["messages_out"] = exchange.messages_out
-
-
-def _milliseconds(seconds: float) -> float:
-    return int(seconds * 1e6 + 0.5) / 1e3  # rounded to microseconds, for a third of what round() costs

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from pathlib import Path
 
 from asgi_obs.testing import http_scope
 from tests.benchmarks.contenders import CONTENDERS, starlette_app
@@ -54,7 +57,8 @@ def main() -> int:
     options = parser.parse_args()
     apps = {name: make() for name, make in CONTENDERS.items()}
     scope = http_scope("/resource10/42", headers=HEADERS)
-    bare, costs = measure(starlette_app(), apps, scope, requests=options.requests, rounds=options.rounds)
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):  # where the log lines go
+        bare, costs = measure(starlette_app(), apps, scope, requests=options.requests, rounds=options.rounds)
     print(f"{'added to a request':40}{'median':>10}{'quartiles':>20}")
     print(f"{BARE:40}{bare:8.1f}µs")
     for name, cost in costs.items():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +22,7 @@ from asgi_obs import (
     Settings,
     StructuredLogFormatter,
 )
+from asgi_obs.logs.setup import StdoutHandler
 
 ROUTES = 20
 
@@ -54,8 +53,8 @@ def _starlette_exporter() -> Starlette:
 
 
 def _json_log() -> str:
-    """A logger of its own that renders our JSON and writes it away; returns its name."""
-    handler = logging.StreamHandler(io.TextIOWrapper(open(os.devnull, "wb"), write_through=True))  # noqa: SIM115, PTH123
+    """A logger of its own with the handler and formatter of `setup_logging`; returns its name."""
+    handler = StdoutHandler()
     handler.setFormatter(StructuredLogFormatter("bench", settings=Settings(environment="production")))
     logger = logging.getLogger("bench.request")
     logger.handlers = [handler]

@@ -65,7 +65,9 @@ class Server:
         refuse: Callable[[Message], BaseException | None] = lambda _: None,
         on_send: Callable[[Message], Any] | None = None,
     ) -> None:
-        self.incoming = deque([{"type": "http.request", "body": b"", "more_body": False}] if incoming is None else incoming)
+        self.incoming = deque(
+            [{"type": "http.request", "body": b"", "more_body": False}] if incoming is None else incoming
+        )
         self.refuse = refuse
         self.on_send = on_send
         self.sent: list[Message] = []

@@ -47,14 +47,10 @@ class FailingStart(Observer):
         raise ValueError("on_start")
 
 
-def callable_without_a_name(*args):
-    raise ValueError("x")
-
-
 class Unnamed(Observer):
-    """Hooks that are callables, but not functions: they have no `__qualname__`."""
+    """Hooks that are callables, but not functions: they have no `__qualname__`. This one takes no exchange."""
 
-    on_start = on_response_start = on_message = on_end = on_return = functools.partial(callable_without_a_name)
+    on_start = on_response_start = on_message = on_end = on_return = functools.partial(int, "not a number")
 
 
 async def http_app(scope, receive, send):
@@ -79,14 +75,16 @@ REQUESTS = [
 
 
 @pytest.mark.parametrize(("app", "make_scope", "incoming"), REQUESTS)
-@pytest.mark.parametrize("failing", [Failing(), FailingStart(), Unnamed()], ids=lambda observer: type(observer).__name__)
+@pytest.mark.parametrize(
+    "failing", [Failing(), FailingStart(), Unnamed()], ids=lambda observer: type(observer).__name__
+)
 def test_observers_whose_every_hook_raises_change_nothing(server, recorder, failing, app, make_scope, incoming):
     bare = server(incoming).run(app, make_scope())
 
     observed = server(incoming).run(ExchangeMiddleware(app, observers=[failing, recorder, failing]), make_scope())
 
     assert (observed.sent, observed.result, observed.error) == (bare.sent, "returned", None)
-    assert recorder.events == ["start", "response_start", "message", "end", "return", "undo"]
+    assert recorder.events == ["start", "response_start", "message", "message", "end", "return", "undo"]
 
 
 def test_every_failure_of_a_hook_is_counted_with_its_place(server, reports):
@@ -97,6 +95,7 @@ def test_every_failure_of_a_hook_is_counted_with_its_place(server, reports):
     assert reports == [
         "FailingStart.on_start",
         "Failing.on_response_start",
+        "Failing.on_message",
         "Failing.on_message",
         "Failing.on_end",
         "Failing.on_return",
@@ -137,6 +136,8 @@ def test_starts_run_from_the_outside_in_and_ends_from_the_inside_out(server, mak
         "inner start",
         "outer response_start",
         "inner response_start",
+        "outer message",
+        "inner message",
         "outer message",
         "inner message",
         "inner end",

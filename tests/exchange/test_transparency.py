@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asgi_obs import errors
@@ -214,12 +214,35 @@ def assert_transparent(plan, arriving, scope, server):
     assert repr(observed) == repr(bare)
 
 
+def sends(*messages):
+    return [("send", {"type": kind, **more}) for kind, more in messages]
+
+
+START = ("http.response.start", {"status": 200, "headers": [(b"a", b"b")]})
+BODY = ("http.response.body", {"body": b"x"})
+HINT = ("http.response.early_hint", {})
+FAILED_START = ("http.response.start", {"status": 700})
+NO_HEADER = ("http.response.start", {"status": 200, "headers": [(b"a", b"\n")]})
+WITH_TRAILERS = ("http.response.start", {"status": 200, "trailers": True})
+TRAILERS = ("http.response.trailers", {"headers": []})
+ACCEPT = ("websocket.accept", {})
+TEXT = ("websocket.send", {"text": "x"})
+CLOSE = ("websocket.close", {})
+DENIAL = ("websocket.http.response.start", {"status": 401, "headers": []})
+DENIAL_BODY = ("websocket.http.response.body", {"body": b"x"})
+
+
+@example(sends(HINT, FAILED_START, START, BODY, BODY), [], "GET")
+@example(sends(NO_HEADER), [], "GET")
+@example([*sends(WITH_TRAILERS, BODY, TRAILERS), ("receive", None)], [], "GET")
 @settings(deadline=None, max_examples=300)
 @given(steps(HTTP_TYPES), incoming(["http.request", "http.disconnect"]), st.sampled_from(["GET", "HEAD"]))
 def test_any_http_messages_have_the_same_effect_with_and_without_us(plan, arriving, method):
     assert_transparent(plan, arriving, http_scope(method=method), StrictHttp)
 
 
+@example(sends(ACCEPT, TEXT, CLOSE, TEXT), [])
+@example([*sends(DENIAL, DENIAL_BODY, CLOSE), ("send or die", None), ("raise", OSError("x"))], [])
 @settings(deadline=None, max_examples=300)
 @given(steps(WEBSOCKET_TYPES), incoming(["websocket.connect", "websocket.receive", "websocket.disconnect"]))
 def test_any_websocket_messages_have_the_same_effect_with_and_without_us(plan, arriving):

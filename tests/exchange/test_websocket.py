@@ -110,8 +110,8 @@ def test_a_message_without_content_is_counted(observe, reports):
 def test_every_message_is_shown_to_observers(observe, recorder):
     observe(session(ACCEPT, RECEIVE, text("out"), CLOSE), received(text="in"))
 
-    assert recorder.messages == [received(text="in"), text("out")]
-    assert recorder.events == ["start", "response_start", "message", "message", "end", "return", "undo"]
+    assert recorder.messages == [ACCEPT, received(text="in"), text("out")]
+    assert recorder.events == ["start", "response_start", *["message"] * 3, "end", "return", "undo"]
 
 
 def test_the_clock_of_a_session_runs_from_the_handshake_to_the_close(observe, clock):
@@ -139,7 +139,8 @@ def test_the_end_of_a_session_is_when_the_client_closed(observe, clock, recorder
 
     exchange = observe(app, left(1000))
 
-    assert (exchange.duration, exchange.late_exception) == (30.0, None)
+    assert exchange.duration == 30.0
+    assert recorder.at_return[0]["late_exception"] is None
 
 
 # Handshakes that are refused
@@ -165,14 +166,14 @@ def test_a_denial_response_that_is_not_finished_is_incomplete(observe):
     assert judged(observe(session(DENIAL))) == ("incomplete", 401, "denied")
 
 
-def test_a_denial_with_a_5xx_waits_for_the_exception_behind_it(observe):
+def test_a_denial_with_a_5xx_waits_for_the_exception_behind_it(observe, recorder):
     error = ValueError("behind the denial")
     steps = [{**DENIAL, "status": 500}, {"type": "websocket.http.response.body"}]
 
     exchange = observe(session(*steps, error=error))
 
     assert judged(exchange) == ("error", 500, "1011")
-    assert exchange.exception is error
+    assert recorder.at_end[0]["exception"] is error
 
 
 # Clients that vanish
@@ -200,25 +201,25 @@ def test_an_os_error_out_of_the_accept_is_a_499(observe):
     assert judged(exchange) == ("client_disconnected", 499, "1006")
 
 
-def test_the_exception_that_tells_of_a_closed_session_is_no_late_error(observe):
+def test_the_exception_that_tells_of_a_closed_session_is_no_late_error(observe, recorder):
     class WebSocketDisconnect(Exception): ...
 
     exchange = observe(session(ACCEPT, RECEIVE, error=WebSocketDisconnect()), left(1000))
 
     assert judged(exchange) == ("completed", 101, "1000")
-    assert exchange.late_exception is None
+    assert recorder.at_return[0]["late_exception"] is None
 
 
 # Applications that fail
 
 
-def test_an_application_that_raises_before_the_accept_is_a_1011(observe):
+def test_an_application_that_raises_before_the_accept_is_a_1011(observe, recorder):
     error = ValueError("x")
 
     exchange = observe(session(error=error))
 
     assert judged(exchange) == ("error", 500, "1011")
-    assert exchange.exception is error
+    assert recorder.at_end[0]["exception"] is error
 
 
 def test_an_application_that_raises_after_the_accept_is_a_1011(observe):
@@ -250,13 +251,14 @@ def test_a_handshake_that_the_server_cancels_is_a_503(observe):
     assert judged(observe(session(error=asyncio.CancelledError()))) == ("cancelled", 503, "1001")
 
 
-def test_an_error_after_the_close_is_not_the_sessions(observe):
+def test_an_error_after_the_close_is_not_the_sessions(observe, recorder):
     error = ValueError("in the background")
 
     exchange = observe(session(ACCEPT, CLOSE, error=error))
 
     assert judged(exchange) == ("completed", 101, "1000")
-    assert (exchange.exception, exchange.late_exception) == (None, error)
+    assert recorder.at_end[0]["exception"] is None
+    assert recorder.at_return[0]["late_exception"] is error
 
 
 # Two tasks on one session

@@ -12,7 +12,7 @@ from starlette.endpoints import HTTPEndpoint, WebSocketEndpoint
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import PlainTextResponse
-from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
+from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from asgi_obs.exchange import ExchangeMiddleware
@@ -348,7 +348,10 @@ def test_a_copied_scope_is_matched_by_its_protocol(routed):
 
 
 def test_a_copied_scope_is_matched_by_its_host(routed):
-    hosts = [Host("a.example", Router(routes=[Route("/{a}", one)])), Host("b.example", Router(routes=[Route("/x", two)]))]
+    hosts = [
+        Host("a.example", Router(routes=[Route("/{a}", one)])),
+        Host("b.example", Router(routes=[Route("/x", two)])),
+    ]
 
     assert routed(Copying(Starlette(routes=hosts)))("/x", headers=[(b"host", b"b.example")]) == (200, "/x")
 
@@ -359,6 +362,20 @@ def test_a_prefix_is_a_prefix_of_whole_segments(routed):
 
     assert routed(app)("/apiary/1", root_path="/api") == (200, "/apiary/{bee}")
     assert routed(Copying(app))("/apiary/1", root_path="/api") == (200, "/apiary/{bee}")
+
+
+class Never(BaseRoute):
+    """A route of the user's own kind: it has neither an endpoint nor an application."""
+
+    def matches(self, scope):
+        return Match.NONE, {}
+
+
+def test_routes_of_another_kind_are_passed_over(routed, reports):
+    serve = routed(Starlette(routes=[Never(), Mount("/sub", routes=[Never(), *items()])]))
+
+    assert serve("/sub/items/1") == (200, "/sub/items/{item_id}")
+    assert reports == []
 
 
 # Applications that cannot be looked into
@@ -490,7 +507,9 @@ class RouteNone:
 
 
 @pytest.mark.parametrize("key", ["route", "fastapi", "endpoint", "router", "root_path", "app_root_path", "app"])
-@pytest.mark.parametrize("garbage", [None, 5, "text", {}, [], {"effective_route_context": 5}, Hostile(), Route5, RouteNone])
+@pytest.mark.parametrize(
+    "garbage", [None, 5, "text", {}, [], {"effective_route_context": 5}, Hostile(), Route5, RouteNone]
+)
 @pytest.mark.parametrize("more", [{}, {"endpoint": "endpoint"}, {"endpoint": "endpoint", "router": Starlette()}])
 def test_garbage_in_the_scope_is_no_template_and_no_exception(routed, key, garbage, more):
     async def app(scope, receive, send):
