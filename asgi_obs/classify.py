@@ -15,6 +15,7 @@ cancelled              the server cancelled the application (shutdown)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 __all__ = ["Outcome", "close_code_of", "is_departure", "outcome_of", "status_of"]
@@ -37,20 +38,38 @@ INTERNAL_ERROR: Final = 1011
 _CLIENT_GONE: Final = frozenset({"ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect"})
 
 
+MAX_DEPTH: Final = 16
+"""Levels of exception groups to look into; one that holds itself has no last one."""
+
+
 def is_departure(exception: BaseException) -> bool:
     """Whether an exception says no more than that the client is gone; of a group, all members must."""
-    members = getattr(exception, "exceptions", None)
-    if members:
-        return all(is_departure(member) for member in members)
-    return type(exception).__name__ in _CLIENT_GONE
+    return all(type(leaf).__name__ in _CLIENT_GONE for leaf in _leaves(exception, MAX_DEPTH))
 
 
 def _follows_departure(exception: BaseException) -> bool:
     """Whether an exception is what a client that left sets off in an application."""
-    members = getattr(exception, "exceptions", None)
-    if members:
-        return all(_follows_departure(member) for member in members)
-    return isinstance(exception, OSError) or not isinstance(exception, Exception) or is_departure(exception)
+    return all(
+        isinstance(leaf, OSError) or not isinstance(leaf, Exception) or type(leaf).__name__ in _CLIENT_GONE
+        for leaf in _leaves(exception, MAX_DEPTH)
+    )
+
+
+def _leaves(exception: BaseException, depth: int) -> Iterator[BaseException]:
+    """An exception, or of a group all that it holds.
+
+    A group is told by what it has, as Python 3.10 knows several kinds; others may have `exceptions` of any sort.
+    """
+    try:
+        members = getattr(exception, "exceptions", None)
+    except Exception:  # noqa: BLE001 - an attribute of somebody else's exception
+        members = None
+    is_group = isinstance(members, (list, tuple)) and all(isinstance(member, BaseException) for member in members)
+    if is_group and members and depth:
+        for member in members:
+            yield from _leaves(member, depth - 1)
+    else:
+        yield exception
 
 
 def outcome_of(*, exception: BaseException | None, disconnected: bool, complete: bool) -> Outcome:

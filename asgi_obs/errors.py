@@ -14,8 +14,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-__all__ = ["AsgiObsError", "ConfigurationError", "MissingExtraError", "SettingsError", "on_report", "report"]
+__all__ = [
+    "AsgiObsError",
+    "ConfigurationError",
+    "MissingExtraError",
+    "SettingsError",
+    "on_report",
+    "report",
+    "report_call",
+]
 
 REPORT_INTERVAL = 60.0
 """Seconds between two log lines about the same place."""
@@ -42,7 +51,10 @@ class ConfigurationError(AsgiObsError, ValueError):
         self.option = option
         self.value = value
         self.allowed = allowed
-        super().__init__(f"{option}={value!r} is not valid: expected {allowed}")
+        super().__init__(option, value, allowed)
+
+    def __str__(self) -> str:
+        return f"{self.option}={self.value!r} is not valid: expected {self.allowed}"
 
 
 class SettingsError(ConfigurationError):
@@ -58,8 +70,12 @@ class MissingExtraError(AsgiObsError, ImportError):
     """
 
     def __init__(self, feature: str, extra: str) -> None:
+        self.feature = feature
         self.extra = extra
-        super().__init__(f"{feature} needs an optional dependency: pip install 'asgi-obs[{extra}]'")
+        super().__init__(feature, extra)
+
+    def __str__(self) -> str:
+        return f"{self.feature} needs an optional dependency: pip install 'asgi-obs[{self.extra}]'"
 
 
 def on_report(listener: Callable[[str], None]) -> None:
@@ -75,12 +91,19 @@ def report(component: str, error: BaseException) -> None:
         error: What it raised.
     """
     for listener in _listeners:
-        listener(component)
+        with suppress(Exception):  # there is nobody left to tell
+            listener(component)
     now = time.monotonic()
     if now - _last_logged.get(component, -REPORT_INTERVAL) >= REPORT_INTERVAL:
         _last_logged[component] = now
-        _log.error(
-            "%s failed; requests are not affected",
-            component,
-            exc_info=(type(error), error, error.__traceback__),
-        )
+        with suppress(Exception):  # as above: a filter may raise
+            _log.error(
+                "%s failed; requests are not affected",
+                component,
+                exc_info=(type(error), error, error.__traceback__),
+            )
+
+
+def report_call(function: Callable[..., object], error: BaseException) -> None:
+    """Report an error of a function of somebody else, by its name."""
+    report(getattr(function, "__qualname__", type(function).__name__), error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 from asgi_obs.types import ASGIApp, Message, Scope
 
@@ -20,7 +21,7 @@ def http_scope(path: str = "/", method: str = "GET", headers: Iterable[tuple[byt
         "method": method,
         "scheme": "http",
         "path": path,
-        "raw_path": path.encode(),
+        "raw_path": quote(path, errors="surrogatepass").encode(),
         "query_string": b"",
         "root_path": "",
         "headers": list(headers),

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from asgi_obs.classify import Outcome, is_departure, outcome_of, status_of
-from asgi_obs.errors import report
+from asgi_obs.errors import report_call
 from asgi_obs.exchange.hooks import Hooks, call
 from asgi_obs.routes import Routes
 from asgi_obs.types import Message, Receive, Scope, Send
@@ -38,7 +38,8 @@ class Exchange:
         returned_at: When the application returned.
         status: The status. None until known.
         outcome: See `asgi_obs.classify`. None until the exchange ends.
-        exception: What the application raised before the exchange ended.
+        exception: What the application raised before the exchange ended. Let go, as is the next one, when all
+            hooks have run.
         late_exception: What it raised afterwards, in a background task.
         bytes_in: Bytes of the request body, or of received WebSocket messages, so far.
         bytes_out: Bytes of the response body, or of sent WebSocket messages, so far; none for HEAD, whose
@@ -158,6 +159,11 @@ class Exchange:
         """The route template as far as it is known now: after routing, before the end."""
         return self.route or self._routes.resolve(self.inner_scope)
 
+    def use_routes(self, routes: Routes) -> None:
+        """Take the route resolver of a middleware further in, if there is none so far."""
+        if not self._routes.custom:
+            self._routes = routes
+
     def start(self, hooks: Hooks) -> list[Callable[[], object]] | None:
         """Call the start hooks of some observers; return what undoes their changes to the context."""
         undo: list[Callable[[], object]] | None = None
@@ -165,7 +171,7 @@ class Exchange:
             try:
                 restore = hook(self)
             except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
-                report(hook.__qualname__, error)
+                report_call(hook, error)
             else:
                 if restore is not None:
                     undo = [restore] if undo is None else [*undo, restore]
@@ -188,7 +194,7 @@ class Exchange:
             try:
                 hook(self, message)
             except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
-                report(hook.__qualname__, error)
+                report_call(hook, error)
         return message
 
     def _show(self, message: Message) -> None:
@@ -197,7 +203,7 @@ class Exchange:
             try:
                 hook(self, message)
             except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
-                report(hook.__qualname__, error)
+                report_call(hook, error)
 
     def _client_left(self) -> None:
         if self.ended_at is None and not self._disconnected:

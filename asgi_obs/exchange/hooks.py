@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from asgi_obs.errors import report
+from asgi_obs.errors import report_call
 from asgi_obs.types import Observer
 
 if TYPE_CHECKING:
@@ -45,4 +45,4 @@ def call(hooks: Iterable[Callable[..., Any]], exchange: Exchange) -> None:
         try:
             hook(exchange)
         except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
-            report(hook.__qualname__, error)
+            report_call(hook, error)

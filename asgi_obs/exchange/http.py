@@ -64,6 +64,8 @@ class HttpExchange(Exchange):
         """The server's `send`, watched: a message counts when the server has accepted it."""
         kind = None
         handed_over_at = 0.0
+        size = 0
+        last = False
         try:
             kind = message["type"]
             if kind == "http.response.start":
@@ -73,14 +75,16 @@ class HttpExchange(Exchange):
                 if self.hooks.response_start:
                     message = self._open_response(message)
                 handed_over_at = perf_counter()
-            elif kind in _MORE and self.status is not None and not message.get(_MORE[kind], False):
-                self._finishing = self._trailers is (kind == "http.response.trailers")
+            elif kind in _MORE and self.status is not None:
+                last = not message.get(_MORE[kind], False) and self._trailers is (kind == "http.response.trailers")
+                self._finishing |= last
+                size = len(message.get("body", b"")) if kind == _BODY else _file_size(kind, message)
         except Exception as error:  # noqa: BLE001 - as above
             report("HttpExchange.send", error)
         try:
             await self._send(message)
         except BaseException as error:
-            self._finishing = False
+            self._finishing ^= last
             if isinstance(error, OSError):  # ASGI 2.4: this is how `send` says that the client is gone
                 self._client_left()
             raise
@@ -88,7 +92,7 @@ class HttpExchange(Exchange):
             if kind == "http.response.start":
                 self._started(message, handed_over_at)
             elif kind in _MORE and self.status is not None and self.ended_at is None:
-                self._sent(kind, message)
+                self._sent(message, size, last)
         except Exception as error:  # noqa: BLE001 - as above
             report("HttpExchange.send", error)
 
@@ -104,17 +108,15 @@ class HttpExchange(Exchange):
             if self.hooks.message and self.event_stream:
                 self._show(message)
 
-    def _sent(self, kind: str, message: Message) -> None:
-        try:
-            if self.method != "HEAD":
-                self.bytes_out += len(message.get("body", b"")) if kind == _BODY else _file_size(kind, message)
-            if self.hooks.message and self.event_stream:
-                self._show(message)
-        finally:
-            if self._finishing:
-                self.ended_at = perf_counter()
-                if self.status is not None and self.status < 500:  # a 5xx: an exception may yet explain it
-                    self._end(None)
+    def _sent(self, message: Message, size: int, last: bool) -> None:  # noqa: FBT001 - as Exchange._judge
+        if self.method != "HEAD":
+            self.bytes_out += size
+        if self.hooks.message and self.event_stream:
+            self._show(message)
+        if last:
+            self.ended_at = perf_counter()
+            if self.status is not None and self.status < 500:  # a 5xx: an exception may yet explain it
+                self._end(None)
 
 
 def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -130,6 +132,7 @@ def _file_size(kind: str, message: Message) -> int:
     if kind == "http.response.zerocopysend":
         count: int | None = message.get("count")
         if count is None:  # all that is left of the file
-            return os.fstat(message["file"].fileno()).st_size - int(message.get("offset", 0))
+            file = message["file"]
+            return os.fstat(file.fileno()).st_size - int(message["offset"] if "offset" in message else file.tell())
         return count
     return 0

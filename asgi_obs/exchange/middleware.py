@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
-from asgi_obs.errors import ConfigurationError, report
+from asgi_obs.errors import ConfigurationError, report_call
 from asgi_obs.exchange.base import Exchange
 from asgi_obs.exchange.hooks import Hooks
 from asgi_obs.exchange.http import HttpExchange
@@ -28,7 +28,7 @@ SCOPE_KEY: Final = "asgi_obs.exchange"
 
 _log = logging.getLogger("asgi_obs")
 _current: ContextVar[Exchange | None] = ContextVar("asgi_obs.exchange", default=None)
-_failed: ContextVar[Exchange | None] = ContextVar("asgi_obs.failed_exchange", default=None)
+_failed: ContextVar[tuple[Exchange | None, int]] = ContextVar("asgi_obs.failed_exchange", default=(None, 0))
 _said_twice: set[type] = set()
 
 
@@ -42,10 +42,8 @@ def current_exchange() -> Exchange | None:
 
 def failed_exchange(error: BaseException | None) -> Exchange | None:
     """The exchange that `error` came out of, for whoever handles it after the exchange: the server's log."""
-    exchange = _failed.get()
-    if exchange is None or error is None:
-        return None
-    return exchange if error is exchange.exception or error is exchange.late_exception else None
+    exchange, failure = _failed.get()
+    return exchange if id(error) == failure else None
 
 
 class ExchangeMiddleware:
@@ -98,8 +96,11 @@ class ExchangeMiddleware:
         try:
             result = await self._inner(scope, exchange.receive, exchange.send)
         except BaseException as error:
-            _failed.set(exchange)
+            _failed.set((exchange, id(error)))
             exchange.returned(error)
+            # Its traceback holds the frames of the application, and these our `send`: without this only the
+            # garbage collector could free them all.
+            exchange.exception = exchange.late_exception = None
             raise
         else:
             exchange.returned(None)
@@ -107,10 +108,10 @@ class ExchangeMiddleware:
         finally:
             if undo is not None:
                 _restore(undo)
-            try:
+            try:  # noqa: SIM105 - `suppress` would cost every request more than the reset itself
                 _current.reset(token)
             except ValueError:  # closed by the garbage collector, in a context that never was this one
-                _current.set(None)
+                pass
             # Scope and exchange hold each other: without this only the garbage collector could free them.
             scope.pop(SCOPE_KEY, None)
             if exchange.inner_scope is not scope:
@@ -119,6 +120,8 @@ class ExchangeMiddleware:
     async def _join(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> Any:
         newcomers, joined = self._plan_join(exchange.hooks)
         exchange.inner_scope = scope
+        if self.route_resolver is not None:
+            exchange.use_routes(self._routes)
         exchange.hooks = joined
         undo = exchange.start(newcomers)
         try:
@@ -142,14 +145,19 @@ def _restore(undo: list[Callable[[], object]]) -> None:
         try:
             restore()
         except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
-            report(getattr(restore, "__qualname__", type(restore).__name__), error)
+            report_call(restore, error)
 
 
 def _newcomers(observers: Sequence[Observer], present: Sequence[Observer]) -> tuple[Observer, ...]:
     """The observers that are not there yet. Of one middleware class, the outermost is enough."""
     kinds = {type(observer) for observer in present if isinstance(observer, ExchangeMiddleware)}
+    known = {id(observer) for observer in present}
+    newcomers = []
     for observer in observers:
-        if type(observer) in kinds and observer not in present and type(observer) not in _said_twice:
-            _said_twice.add(type(observer))
-            _log.warning("%s is in the stack twice: the inner one does nothing", type(observer).__name__)
-    return tuple(observer for observer in observers if type(observer) not in kinds and observer not in present)
+        kind = type(observer)
+        if kind not in kinds and id(observer) not in known:
+            newcomers.append(observer)
+        elif id(observer) not in known and kind not in _said_twice:
+            _said_twice.add(kind)
+            _log.warning("%s is in the stack twice: the inner one does nothing", kind.__name__)
+    return tuple(newcomers)

@@ -63,24 +63,28 @@ class WebSocketExchange(Exchange):
     async def send(self, message: Message) -> None:
         """The server's `send`, watched: a message counts when the server has accepted it."""
         kind = None
+        last = False
         try:
             kind = message["type"]
             if kind in _OPENING:
                 message = self._open_response(message)
             else:
-                self._finishing = self._is_last(kind, message)
+                last = self._is_last(kind, message)
+                self._finishing |= last
         except Exception as error:  # noqa: BLE001 - a malformed message is between server and application
             report("WebSocketExchange.send", error)
         handed_over_at = perf_counter()
         try:
             await self._send(message)
         except BaseException as error:
-            self._finishing = False
+            self._finishing ^= last
             if isinstance(error, OSError):  # ASGI 2.4: this is how `send` says that the client is gone
                 self._client_left()
             raise
         if self.ended_at is None:
             self._accepted(kind, message, handed_over_at)
+            if last:
+                self._finish()
 
     def _is_last(self, kind: str, message: Message) -> bool:
         if kind == "websocket.http.response.body":
@@ -106,8 +110,6 @@ class WebSocketExchange(Exchange):
                 self._closed_by_application(message, handed_over_at)
         except Exception as error:  # noqa: BLE001 - as above
             report("WebSocketExchange.send", error)
-        if self._finishing:
-            self._finish()
 
     def _started(self, status: int, handed_over_at: float) -> None:
         self.status = status

@@ -11,7 +11,7 @@ from asgi_obs.errors import ConfigurationError
 from asgi_obs.exchange import Exchange
 from asgi_obs.types import Scope
 
-__all__ = ["TrustedProxies", "has_session_cookie", "peer_address", "scope_user_id"]
+__all__ = ["TrustedProxies", "has_credential", "peer_address", "scope_user_id"]
 
 MAX_HOPS: Final = 32
 """Entries of `X-Forwarded-For` that are looked at, from the right."""
@@ -74,11 +74,14 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
 
-def has_session_cookie(scope: Scope) -> bool:
-    """Whether the cookie of a session came with the request."""
-    return any(
+def has_credential(exchange: Exchange) -> bool:
+    """Whether an `Authorization` header or the cookie of a session came with the request."""
+    headers = exchange.headers
+    if b"authorization" in headers:
+        return True
+    return b"cookie" in headers and any(
         _SESSION_COOKIE.search(cookie.partition(b"=")[0].strip())
-        for name, value in scope["headers"]
+        for name, value in exchange.scope["headers"]
         if name == b"cookie"
         for cookie in value.split(b";")
     )

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.exchange import Exchange, ExchangeMiddleware, HttpExchange, WebSocketExchange
-from asgi_obs.logs.client import TrustedProxies, has_session_cookie, peer_address, scope_user_id
+from asgi_obs.logs.client import TrustedProxies, has_credential, peer_address, scope_user_id
 from asgi_obs.logs.records import make_record
 from asgi_obs.logs.safe import safe_text
 from asgi_obs.redaction import redactor_of
@@ -171,7 +171,7 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
             fields["user_agent"] = self._redactor.redact_text(user_agent) if "://" in user_agent else user_agent
         fields["http_version"] = scope.get("http_version")
         fields["scheme"] = scope.get("scheme")
-        fields["authenticated"] = b"authorization" in headers or (b"cookie" in headers and has_session_cookie(scope))
+        fields["authenticated"] = has_credential(exchange)
         if bound is not None:
             # A copy: a thread may still be binding.
             context = {name: value for name, value in bound.copy().items() if name not in _TOP_LEVEL}

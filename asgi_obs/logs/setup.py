@@ -22,6 +22,7 @@ __all__ = ["StdoutHandler", "setup_logging"]
 
 UVICORN_LOGGERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.asgi")
 UVICORN_ACCESS: Final = "uvicorn.access"
+UVICORN_ERROR: Final = "uvicorn.error"
 
 _NON_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 
@@ -110,6 +111,7 @@ def _take_over_uvicorn() -> None:
     for name in UVICORN_LOGGERS:
         logging.getLogger(name).addFilter(_pass_to_root)
     logging.getLogger(UVICORN_ACCESS).addFilter(_drop)
+    logging.getLogger(UVICORN_ERROR).addFilter(_is_no_access_line)
 
 
 def _pass_to_root(_record: logging.LogRecord) -> bool:
@@ -124,6 +126,11 @@ def _pass_to_root(_record: logging.LogRecord) -> bool:
 
 def _drop(_record: logging.LogRecord) -> bool:
     return False
+
+
+def _is_no_access_line(record: logging.LogRecord) -> bool:
+    # uvicorn writes the handshakes of WebSockets, with their query as it came, to its error log.
+    return not str(record.msg).startswith('%s - "WebSocket ')
 
 
 def _json_escaped(found: re.Match[str]) -> str:

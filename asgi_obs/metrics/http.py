@@ -37,7 +37,7 @@ MAX_SERIES: Final = 2_000
 MIN_BACKGROUND: Final = 0.001
 """Seconds after the response that count as background tasks; less is the framework that unwinds."""
 
-_Key: TypeAlias = "tuple[str, str | None, int | None, bool, tuple[str, ...]]"
+_Key: TypeAlias = "tuple[str, str | None, int | None, bool, bool, tuple[str, ...]]"
 """Method, route, status, whether it was an event stream, custom label values."""
 
 
@@ -170,7 +170,8 @@ class HttpMetrics:
         if exchange.operational:
             return
         custom = () if self._custom is None else self._custom(exchange)
-        key = (exchange.method, exchange.route, exchange.status, streamed, custom)
+        answered = exchange.first_byte_at is not None
+        key = (exchange.method, exchange.route, exchange.status, answered, streamed, custom)
         series = self._known.get(key) or self._look_up(exchange, key)
         exemplar = {"trace_id": exchange.trace_id} if exchange.sampled and self._exemplars else None
         series.requests(1, exemplar)
@@ -194,7 +195,7 @@ class HttpMetrics:
             self._background.child((self._endpoint(exchange.route, exchange),)).observe(background)
 
     def _look_up(self, exchange: Exchange, key: _Key) -> _Series:
-        *_, streamed, custom = key
+        *_, answered, streamed, custom = key
         method = method_label(exchange)
         labels = (method, self._endpoint(exchange.route, exchange))
         values = (*labels, str(exchange.status), *custom)
@@ -202,9 +203,9 @@ class HttpMetrics:
             labels,
             requests=self._requests.child(values).inc,
             duration=_ignore if streamed else self._duration.child(labels + custom).observe,
-            first_byte=self._first_byte.child(labels).observe,
+            first_byte=self._first_byte.child(labels).observe if answered else _ignore,
             bytes_in=self._bytes_in.child(labels).inc,
-            bytes_out=self._bytes_out.child(labels).inc,
+            bytes_out=self._bytes_out.child(labels).inc if answered else _ignore,
         )
         # Only what has a series of its own is kept: a client can make up methods and paths without end.
         if exchange.route and method == exchange.method and self._requests.holds(values):
@@ -223,5 +224,5 @@ class _Series(NamedTuple):
     bytes_out: Callable[[float], None]
 
 
-def _ignore(amount: float, exemplar: dict[str, str] | None) -> None:
-    """The duration of an event stream is not a latency."""
+def _ignore(amount: float, exemplar: dict[str, str] | None = None) -> None:
+    """The duration of an event stream is no latency; what was never answered has no first byte and no body."""

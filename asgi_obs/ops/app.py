@@ -20,6 +20,7 @@ from asgi_obs.health.registry import READINESS
 from asgi_obs.metrics.process import register_process_metrics
 from asgi_obs.ops.answer import Answer, json_answer, send_answer
 from asgi_obs.ops.exposition import Exposition
+from asgi_obs.routes.path import below
 from asgi_obs.settings import Settings
 from asgi_obs.types import Receive, Scope, Send
 
@@ -171,11 +172,8 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 def routed_path(scope: Scope) -> str:
-    """The path below a mount or a proxy's prefix: the `root_path`, which some servers leave in the path."""
-    path: str = scope["path"]
-    root_path: str = scope.get("root_path", "").rstrip("/")
-    below = path.removeprefix(root_path)
-    return below if below.startswith("/") else path
+    """The path below the mounts and the proxy."""
+    return below(scope["path"], scope.get("root_path", ""))
 
 
 async def _live_through(receive: Receive, send: Send) -> None:

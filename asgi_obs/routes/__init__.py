@@ -20,9 +20,13 @@ class Routes:
     Args:
         app: The wrapped application, for what can only be found out from its routes.
         route_resolver: The user's own resolver, asked first.
+
+    Attributes:
+        custom: Whether there is one of the user's own.
     """
 
     def __init__(self, app: ASGIApp, route_resolver: RouteResolver | None = None) -> None:
+        self.custom = route_resolver is not None
         built_in = (StarletteRoutes(app),)
         self._resolvers: tuple[RouteResolver, ...] = built_in if route_resolver is None else (route_resolver, *built_in)
 

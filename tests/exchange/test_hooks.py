@@ -50,7 +50,9 @@ class FailingStart(Observer):
 class Unnamed(Observer):
     """Hooks that are callables, but not functions: they have no `__qualname__`. This one takes no exchange."""
 
-    on_start = on_response_start = on_message = on_end = on_return = functools.partial(int, "not a number")
+    on_start = on_response_start = on_message = on_end = on_return = staticmethod(
+        functools.partial(int, "not a number")
+    )
 
 
 async def http_app(scope, receive, send):

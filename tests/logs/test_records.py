@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from asgi_obs.logs.records import canonical_fields, make_record
+from asgi_obs.logs import StructuredLogFormatter, records
+from asgi_obs.logs.records import RequestRecord, make_record
 from asgi_obs.redaction import Redactor
 
 REDACTOR = Redactor(["token"])
@@ -39,7 +40,6 @@ def factory() -> Iterator[None]:
 def test_a_record_is_what_logging_would_make() -> None:
     record = make(path="/x")
     theirs = LOGGER.makeRecord(LOGGER.name, logging.WARNING, record.pathname, record.lineno, record.msg, (), None)
-    assert type(record) is logging.LogRecord
     own = {name: value for name, value in record.__dict__.items() if name in theirs.__dict__}
     assert own.keys() == theirs.__dict__.keys()
     moving = {"created", "msecs", "relativeCreated", "taskName"}
@@ -51,8 +51,10 @@ def test_a_record_is_what_logging_would_make() -> None:
     assert record.msecs == int(record.created % 1 * 1000)
 
 
-def test_fields_are_attributes_as_with_extra() -> None:
-    assert make(path="/x").__dict__["path"] == "/x"
+def test_fields_are_read_as_attributes_as_with_extra() -> None:
+    record: Any = make(path="/x")
+    assert record.path == "/x"
+    assert not hasattr(record, "route")
 
 
 def test_the_message_is_one_printable_line() -> None:
@@ -66,9 +68,10 @@ def test_a_failure_is_the_exception_of_the_record() -> None:
 
 
 def test_records_do_not_share_attributes() -> None:
-    first, second = make(path="/1"), make(path="/2")
+    first: Any = make(path="/1")
+    second: Any = make(path="/2")
     first.mine = True
-    assert (first.__dict__["path"], second.__dict__["path"]) == ("/1", "/2")
+    assert (first.path, second.path) == ("/1", "/2")
     assert not hasattr(second, "mine")
 
 
@@ -92,7 +95,7 @@ def test_the_record_factory_of_somebody_else_is_used() -> None:
     assert record.__dict__["marked"] is True
     assert record.__dict__["path"] == "/x"
     assert record.exc_info is not None
-    assert canonical_fields(record) is None
+    assert not isinstance(record, RequestRecord)
 
 
 def test_the_make_record_of_a_logger_of_another_class_is_used() -> None:
@@ -105,28 +108,37 @@ def test_the_make_record_of_a_logger_of_another_class_is_used() -> None:
     assert make_record(Special("s"), logging.INFO, "m", {}, redactor=REDACTOR).msg == "special"
 
 
-def test_the_fields_of_an_unchanged_record_are_known() -> None:
-    made = canonical_fields(make(path="/x", status_code=200))
-    assert made == ({"path": "/x", "status_code": 200}, REDACTOR)
+def untouched(record: logging.LogRecord, redactor: Redactor = REDACTOR) -> bool:
+    assert isinstance(record, RequestRecord)
+    return record.is_as_made_for(redactor)
 
 
-def test_a_copied_record_is_still_known() -> None:
-    assert canonical_fields(copy.copy(make(path="/x"))) is not None
-
-
-def test_a_record_that_somebody_changed_is_no_longer_known() -> None:
-    changed, added, removed = make(path="/x"), make(path="/x"), make(path="/x")
+def test_a_record_is_written_as_it_was_made_unless_somebody_changed_it() -> None:
+    changed, added, failed = make(path="/x"), make(path="/x"), make(failure=ValueError("x"))
     changed.path = "/scrubbed"
     added.password = "x"
-    del removed.path
-    assert [canonical_fields(record) for record in (changed, added, removed)] == [None, None, None]
+    assert untouched(make(path="/x"))
+    assert [untouched(record) for record in (changed, added, failed)] == [False, False, False]
 
 
-def test_other_records_are_not_known() -> None:
-    assert canonical_fields(logging.makeLogRecord({"path": "/x"})) is None
+def test_a_record_that_another_redactor_has_redacted_is_looked_at_again() -> None:
+    assert not untouched(make(path="/x"), Redactor(["other"]))
+
+
+def test_a_copied_record_can_be_read_but_is_looked_at_again() -> None:
+    record: Any = copy.copy(make(path="/x"))
+    assert record.path == "/x"
+    assert not untouched(record)
 
 
 def test_a_record_can_be_sent_to_another_process() -> None:
     record = pickle.loads(pickle.dumps(make(path="/x")))  # noqa: S301 - as a queue between processes does
     assert record.path == "/x"
-    json.dumps({name: value for name, value in record.__dict__.items() if not name.startswith("_")})
+    assert json.loads(StructuredLogFormatter("x").format(record))["path"] == "/x"
+
+
+def test_the_records_to_copy_from_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_obs.logs.records.MAX_TEMPLATES", 3)
+    for level in range(10):
+        make_record(LOGGER, level, "m", {}, redactor=REDACTOR)
+    assert len(records._templates) <= 3
