@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from asgi_obs.exchange import Exchange, current_exchange
 
-__all__ = ["LogContext", "ambient_fields", "bind"]
+__all__ = ["LogContext", "ambient_fields", "bind", "given_fields"]
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -102,6 +102,16 @@ def bind(**fields: Any) -> None:
     # In the place of the innermost layer, not on top of it: leaving the block drops both.
     bound.outer = None if layer is None else layer.outer
     _layer.set(bound)
+
+
+def given_fields(exchange: Exchange) -> Mapping[str, Any] | None:
+    """What the contexts around this code and `bind` have given for an exchange; None if nothing."""
+    layer = _layer.get()
+    bound = exchange.fields
+    if layer is None:
+        # A copy: a thread may still be binding.
+        return None if bound is None else bound.copy()
+    return {**layer.around, **layer.fields, **(bound or {})}
 
 
 def ambient_fields(exchange: Exchange | None, span: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:

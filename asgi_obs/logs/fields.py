@@ -20,7 +20,7 @@ from asgi_obs.logs.safe import message_of, safe_text
 from asgi_obs.redaction import redactor_of
 from asgi_obs.settings import Settings
 
-__all__ = ["REQUEST_FIELDS", "RecordReader"]
+__all__ = ["REQUEST_FIELDS", "RecordReader", "span_fields"]
 
 RESERVED: Final = frozenset(
     {"timestamp", "level", "service", "component", "message", "hostname", "pid", "environment", "version"}
@@ -93,7 +93,7 @@ class RecordReader:
             del attributes[FIELDS]
         else:
             exchange = current_exchange() or failed_exchange(failure)
-            for source in ambient_fields(exchange, _span_fields()):
+            for source in ambient_fields(exchange, span_fields()):
                 for name, value in source.items():
                     if name not in _SCHEMA_NAMES:
                         _add_context(context, name, value)
@@ -166,7 +166,7 @@ def _stack_of(error: BaseException) -> str:
         return f"<no stack: {type(failure).__name__}>"
 
 
-def _span_fields() -> Mapping[str, str]:
+def span_fields() -> Mapping[str, str]:
     """`trace_id` and `span_id` of OpenTelemetry's current span; nothing if there is none."""
     span = get_current_span().get_span_context()
     if not span.is_valid:

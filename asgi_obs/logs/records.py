@@ -76,6 +76,7 @@ class RequestRecord(logging.LogRecord):
             and self.redactor is redactor
             and not attributes["exc_info"]
             and not attributes["args"]
+            and type(attributes["msg"]) is str
         )
 
 

@@ -8,12 +8,15 @@ An exchange costs about 4 µs, and 7 with its line formatted as JSON and written
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.exchange import Exchange, ExchangeMiddleware, HttpExchange, WebSocketExchange
 from asgi_obs.logs.client import TrustedProxies, has_credential, peer_address, scope_user_id
+from asgi_obs.logs.context import given_fields
+from asgi_obs.logs.fields import span_fields
 from asgi_obs.logs.records import make_record
 from asgi_obs.logs.safe import safe_text
 from asgi_obs.redaction import redactor_of
@@ -25,8 +28,8 @@ LOGGER: Final = "asgi_obs.request"
 
 _FAILED: Final = frozenset({"error", "incomplete"})
 _INCOMPLETE: Final = {"type": "incomplete", "message": "the application returned without finishing the response"}
-_TOP_LEVEL: Final = ("user_id", "request_id")
-"""What the application may bind and the schema has a place for; all else is under `context`."""
+_TOP_LEVEL: Final = frozenset({"correlation_id", "user_id", "request_id"})
+"""What the application may give and the schema has a place for; all else is under `context`."""
 
 
 class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
@@ -136,18 +139,20 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
     def _fields(self, exchange: Exchange, status: int) -> dict[str, Any]:
         """The fields of the canonical line, in the order of the schema; what has no value is left out.
 
-        All are of the exchange: the line may be written outside of its context.
+        All IDs are of the exchange: the line may be written outside of its context.
         """
+        scope = exchange.scope
         fields: dict[str, Any] = {}
         if exchange.correlation_id is not None:
             fields["correlation_id"] = exchange.correlation_id
         if exchange.trace_id is not None:
             fields["trace_id"] = exchange.trace_id
             fields["span_id"] = exchange.span_id
-        scope = exchange.scope
-        bound = exchange.fields
-        if bound is not None or self._always_asks_user or "user" in exchange.inner_scope:
-            self._add_identity(exchange, fields)
+        elif "opentelemetry.sdk.trace" in sys.modules:  # else there are no spans, and looking for one takes long
+            fields.update(span_fields())
+        given = given_fields(exchange)
+        if given is not None or self._always_asks_user or "user" in exchange.inner_scope:
+            self._add_identity(exchange, given or {}, fields)
         fields["method"] = exchange.method
         fields["path"] = exchange.path
         if exchange.route is not None:
@@ -172,24 +177,24 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
         fields["http_version"] = scope.get("http_version")
         fields["scheme"] = scope.get("scheme")
         fields["authenticated"] = has_credential(exchange)
-        if bound is not None:
-            # A copy: a thread may still be binding.
-            context = {name: value for name, value in bound.copy().items() if name not in _TOP_LEVEL}
+        if given is not None:
+            context = {name: value for name, value in given.items() if name not in _TOP_LEVEL}
             if context:
                 fields["context"] = self._redactor.redact(context)
         return fields
 
-    def _add_identity(self, exchange: Exchange, fields: dict[str, Any]) -> None:
-        bound = exchange.fields or {}
-        user_id = bound.get("user_id")
+    def _add_identity(self, exchange: Exchange, given: Mapping[str, Any], fields: dict[str, Any]) -> None:
+        user_id = given.get("user_id")
         if user_id is None:
             try:
                 user_id = self._user_id(exchange)
             except Exception as error:  # noqa: BLE001 - fail open: a line without a user is better than none
                 report("RequestLoggingMiddleware.user_id", error)
-        for name, value in (("user_id", user_id), ("request_id", bound.get("request_id"))):
+        for name, value in (("user_id", user_id), ("request_id", given.get("request_id"))):
             if value is not None:
                 fields[name] = value if isinstance(value, int) else self._redactor.redact_text(safe_text(value))
+        if "correlation_id" in given:
+            fields.setdefault("correlation_id", self._redactor.redact_text(safe_text(given["correlation_id"])))
 
 
 def _title(exchange: Exchange) -> str:

@@ -344,6 +344,20 @@ def test_a_client_that_leaves_after_a_5xx_changes_nothing(observe):
     assert (exchange.outcome, exchange.status) == ("completed", 500)
 
 
+def test_an_os_error_after_the_response_changes_nothing(observe):
+    late = body(b"late")
+
+    async def app(scope, receive, send):
+        await send(start(500))
+        await send(DONE)
+        with pytest.raises(OSError, match="gone"):
+            await send(late)
+
+    exchange = observe(app, refuse=lambda m: OSError("gone") if m is late else None)
+
+    assert (exchange.outcome, exchange.status) == ("completed", 500)
+
+
 def test_the_disconnect_that_the_last_message_sets_off_is_not_a_client_that_left(observe):
     """As uvicorn does: `receive` says `http.disconnect` as soon as the response is complete."""
     received = []

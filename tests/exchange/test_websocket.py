@@ -143,6 +143,16 @@ def test_the_end_of_a_session_is_when_the_client_closed(observe, clock, recorder
     assert recorder.at_return[0]["late_exception"] is None
 
 
+def test_a_client_that_closes_with_1011_is_not_waited_for(observe, recorder):
+    async def app(scope, receive, send):
+        await receive()
+        await send(ACCEPT)
+        await receive()
+        assert recorder.events[-1] == "end"
+
+    assert judged(observe(app, left(1011))) == ("completed", 101, "1011")
+
+
 # Handshakes that are refused
 
 
@@ -183,8 +193,9 @@ def test_a_vanished_client_is_a_1006(observe):
     assert judged(observe(session(ACCEPT, RECEIVE), left(1006))) == ("client_disconnected", 101, "1006")
 
 
-def test_a_client_that_leaves_during_the_handshake_is_a_499(observe):
-    assert judged(observe(session(RECEIVE), left(1006))) == ("client_disconnected", 499, "1006")
+@pytest.mark.parametrize("code", [1000, 1006])
+def test_a_client_that_leaves_during_the_handshake_is_a_499(observe, code):
+    assert judged(observe(session(RECEIVE), left(code))) == ("client_disconnected", 499, str(code))
 
 
 @pytest.mark.parametrize("refused", [text("x"), CLOSE], ids=["message", "close"])

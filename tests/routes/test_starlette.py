@@ -356,6 +356,13 @@ def test_a_copied_scope_is_matched_by_its_host(routed):
     assert routed(Copying(Starlette(routes=hosts)))("/x", headers=[(b"host", b"b.example")]) == (200, "/x")
 
 
+@pytest.mark.parametrize("wrap", [Wrapper, Copying], ids=lambda wrap: wrap.__name__)
+def test_a_404_inside_a_mount_has_no_template_whatever_comes_after_the_mount(routed, wrap):
+    app = Starlette(routes=[Mount("/sub", routes=items()), Route("/{rest:path}", two)])
+
+    assert routed(wrap(app))("/sub/nowhere") == (404, None)
+
+
 def test_a_prefix_is_a_prefix_of_whole_segments(routed):
     """A proxy's `/api` has nothing to do with the application's own `/apiary`."""
     app = Starlette(routes=[Route("/apiary/{bee}", shared), Route("/hive/{bee}", shared)])
