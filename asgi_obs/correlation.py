@@ -64,8 +64,7 @@ def hex_id() -> str:
     try:
         return _hex_ids.pop()
     except IndexError:
-        _hex_ids.extend(_random_hex())
-        return _hex_ids.pop()
+        return _take_one(_random_hex(), _hex_ids)
 
 
 def uuid4() -> str:
@@ -73,14 +72,21 @@ def uuid4() -> str:
     try:
         return _uuids.pop()
     except IndexError:
-        _uuids.extend(f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:]}" for h in _random_hex())
-        return _uuids.pop()
+        fresh = [f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:]}" for h in _random_hex()]
+        return _take_one(fresh, _uuids)
 
 
 def _random_hex() -> list[str]:
     # One system call for many IDs: a call for each would cost more than all the rest of the middleware.
     digits = os.urandom(16 * _STOCK).hex()
     return [digits[i : i + 32] for i in range(0, len(digits), 32)]
+
+
+def _take_one(fresh: list[str], stock: list[str]) -> str:
+    """One of the fresh IDs for the caller, which no other thread can take; the rest for the stock."""
+    own = fresh.pop()
+    stock.extend(fresh)
+    return own
 
 
 def uuid7() -> str:
@@ -101,6 +107,21 @@ def is_valid_correlation_id(value: str) -> bool:
     return _VALID_ID.fullmatch(value) is not None
 
 
+_OWN_GENERATORS: Final = (uuid4, uuid7, ulid, hex_id)
+
+
+def _checked(generator: IdGenerator) -> IdGenerator:
+    """A generator of somebody else, whose IDs become header values and parts of log lines only if they can."""
+
+    def generate() -> str:
+        correlation_id = generator()
+        if not (isinstance(correlation_id, str) and correlation_id.isascii() and correlation_id.isprintable()):
+            raise ConfigurationError("generator", correlation_id, "a function that returns printable ASCII")
+        return correlation_id
+
+    return generate
+
+
 class CorrelationIdMiddleware(ExchangeMiddleware, Observer):
     """Gives every exchange a correlation ID.
 
@@ -111,9 +132,9 @@ class CorrelationIdMiddleware(ExchangeMiddleware, Observer):
         app: The ASGI application to wrap.
         header: The header to read and to write.
         generator: Makes an ID where the request has none, or none that is valid: `uuid4` (default), `uuid7`,
-            `ulid`, `hex_id`, or your own.
-        validator: Says which inbound IDs to keep. Of several header lines the first valid one counts; a
-            rejected value is never logged. One that raises rejects.
+            `ulid`, `hex_id`, or your own. Where that fails, or returns what is not printable ASCII, `uuid4` does.
+        validator: Says which inbound IDs to keep; one that is not printable never is. Of several header lines
+            the first valid one counts; a rejected value is never logged. A validator that raises rejects.
         request_header: Write the ID into the request's headers too, for applications that read it there.
 
     Raises:
@@ -136,7 +157,7 @@ class CorrelationIdMiddleware(ExchangeMiddleware, Observer):
         if not callable(validator):
             raise ConfigurationError("validator", validator, "a callable that takes an ID and returns a bool")
         self._key = header.lower().encode("ascii")
-        self._generator = generator
+        self._generator = generator if generator in _OWN_GENERATORS else _checked(generator)
         self._validator = validator
         self._request_header = request_header
         super().__init__(app, observers=(self,))
@@ -170,7 +191,7 @@ class CorrelationIdMiddleware(ExchangeMiddleware, Observer):
             if name == self._key:
                 text: str = value.decode("latin-1")
                 try:
-                    if self._validator(text):
+                    if self._validator(text) and text.isprintable():
                         return text
                 except Exception as error:  # noqa: BLE001 - fail open: what cannot be judged is not kept
                     report("CorrelationIdMiddleware.validator", error)

@@ -76,18 +76,25 @@ class Settings:
 
     service_name: str = _variable("SERVICE_NAME", "unknown_service", str.strip)
     version: str = _variable("VERSION", "unknown", str.strip)
-    environment: str = _variable("ENVIRONMENT", "development", str.lower)
-    log_level: str = _variable("LOG_LEVEL", "", str.upper)
-    log_format: str = _variable("LOG_FORMAT", "json", str.lower)
+    environment: str = _variable("ENVIRONMENT", "development", str.strip)
+    log_level: str = _variable("LOG_LEVEL", "", str.strip)
+    log_format: str = _variable("LOG_FORMAT", "json", str.strip)
     sensitive_fields: tuple[str, ...] = _variable("SENSITIVE_FIELDS", "password,token,secret", _names)
 
     def __post_init__(self) -> None:
-        if not self.log_level:
-            object.__setattr__(self, "log_level", "DEBUG" if self.environment == "development" else "INFO")
+        default_level = "DEBUG" if self.environment.lower() == "development" else "INFO"
+        self._set("environment", self.environment.lower())
+        self._set("log_format", self.log_format.lower())
+        self._set("log_level", self.log_level.upper() or default_level)
+        if isinstance(self.sensitive_fields, str):
+            self._set("sensitive_fields", _names(self.sensitive_fields))
         self._require("service_name", bool(self.service_name), "a name")
         self._require("environment", self.environment in ENVIRONMENTS, f"one of {', '.join(ENVIRONMENTS)}")
         self._require("log_level", self.log_level in LOG_LEVELS, f"one of {', '.join(LOG_LEVELS)}")
         self._require("log_format", self.log_format in LOG_FORMATS, f"one of {', '.join(LOG_FORMATS)}")
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # the way a frozen dataclass sets its own fields
 
     def _require(self, name: str, valid: bool, allowed: str) -> None:  # noqa: FBT001 - a predicate, not a switch
         if not valid:

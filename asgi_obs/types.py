@@ -53,8 +53,8 @@ class RouteResolver(Protocol):
     def __call__(self, scope: Scope, /) -> str | None:
         """Return the template (`/items/{item_id}`), or None when this resolver does not know.
 
-        Called once per exchange, after the framework has routed, when the exchange ends. It may raise:
-        the exchange then has no template, and the failure is counted.
+        Called after the framework has routed: when the exchange ends, and before that for every
+        `Exchange.resolve_route()`. It may raise: there is no template then, and the failure is counted.
         """
         ...
 
@@ -73,7 +73,7 @@ class Observer(Protocol):
         Returns:
             None, or a function that undoes what was done to the context (resets a ContextVar). It is called
             without arguments when the application has returned, in the same task and context; an end hook
-            may run in another one, where a token is not valid.
+            may run in another one, where a token is not valid. It may be called before `on_return` or after.
         """
         return None
 

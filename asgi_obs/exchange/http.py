@@ -132,7 +132,8 @@ def _file_size(kind: str, message: Message) -> int:
     if kind == "http.response.zerocopysend":
         count: int | None = message.get("count")
         if count is None:  # all that is left of the file
-            file = message["file"]
-            return os.fstat(file.fileno()).st_size - int(message["offset"] if "offset" in message else file.tell())
+            descriptor = message["file"].fileno()
+            offset = message.get("offset")
+            return os.fstat(descriptor).st_size - (os.lseek(descriptor, 0, os.SEEK_CUR) if offset is None else offset)
         return count
     return 0

@@ -28,7 +28,6 @@ SCOPE_KEY: Final = "asgi_obs.exchange"
 
 _log = logging.getLogger("asgi_obs")
 _current: ContextVar[Exchange | None] = ContextVar("asgi_obs.exchange", default=None)
-_failed: ContextVar[tuple[Exchange | None, int]] = ContextVar("asgi_obs.failed_exchange", default=(None, 0))
 _said_twice: set[type] = set()
 
 
@@ -41,9 +40,15 @@ def current_exchange() -> Exchange | None:
 
 
 def failed_exchange(error: BaseException | None) -> Exchange | None:
-    """The exchange that `error` came out of, for whoever handles it after the exchange: the server's log."""
-    exchange, failure = _failed.get()
-    return exchange if id(error) == failure else None
+    """The exchange that `error` came out of, for whoever handles it behind the exchange: the server's log."""
+    traceback = None if error is None else error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_code is ExchangeMiddleware.__call__.__code__:
+            exchange: Exchange | None = frame.f_locals.get("exchange")
+            return exchange
+        traceback = traceback.tb_next
+    return None
 
 
 class ExchangeMiddleware:
@@ -96,7 +101,6 @@ class ExchangeMiddleware:
         try:
             result = await self._inner(scope, exchange.receive, exchange.send)
         except BaseException as error:
-            _failed.set((exchange, id(error)))
             exchange.returned(error)
             # Its traceback holds the frames of the application, and these our `send`: without this only the
             # garbage collector could free them all.

@@ -19,6 +19,10 @@ from asgi_obs.types import Message, Receive, Scope, Send
 __all__ = ["WebSocketExchange"]
 
 SWITCHING_PROTOCOLS: Final = 101
+NORMAL_CLOSURE: Final = 1000
+NO_STATUS: Final = 1005
+"""The codes of a close that names none, by the application and by the client (ASGI, RFC 6455)."""
+
 FORBIDDEN: Final = 403
 """What a server answers when the application closes before accepting (ASGI, "Close - send event")."""
 
@@ -55,7 +59,7 @@ class WebSocketExchange(Exchange):
                 self.bytes_in += _size(message)
                 self._show(message)
             elif kind == "websocket.disconnect" and self.ended_at is None and not self._finishing:
-                self._closed_by_client(message.get("code", 1005))
+                self._closed_by_client(message.get("code"))
         except Exception as error:  # noqa: BLE001 - a malformed message is between server and application
             report("WebSocketExchange.receive", error)
         return message
@@ -117,13 +121,14 @@ class WebSocketExchange(Exchange):
 
     def _closed_by_application(self, message: Message, handed_over_at: float) -> None:
         if self.accepted:
-            self._closed_with = message.get("code", 1000)
+            code = message.get("code")
+            self._closed_with = NORMAL_CLOSURE if code is None else code
         else:
             self._refused = True
             self._started(FORBIDDEN, handed_over_at)
 
-    def _closed_by_client(self, code: int) -> None:
-        self._closed_with = code
+    def _closed_by_client(self, code: int | None) -> None:
+        self._closed_with = NO_STATUS if code is None else code
         if code == NO_CLOSE_FRAME or not self.accepted:
             self._client_left()
         self._finish()

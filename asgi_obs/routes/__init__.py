@@ -38,6 +38,6 @@ class Routes:
             except Exception as error:  # noqa: BLE001 - a framework's internals may change: never a 500
                 report("Routes.resolve", error)
             else:
-                if template is not None:
+                if isinstance(template, str):
                     return template
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from pathlib import Path
 
@@ -524,7 +525,14 @@ def test_a_file_that_cannot_be_measured_is_reported_and_ends_the_response(observ
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [({"count": 10}, 10), ({"count": 0}, 0), ({"offset": 30, "count": 10}, 10), ({"offset": 30}, 70), ({}, 100)],
+    [
+        ({"count": 10}, 10),
+        ({"count": 0}, 0),
+        ({"offset": 30, "count": 10}, 10),
+        ({"offset": 30}, 70),
+        ({"offset": None, "count": None}, 100),
+        ({}, 100),
+    ],
 )
 def test_a_file_sent_by_descriptor_counts_what_is_sent_of_it(observe, options, expected):
     with tempfile.TemporaryFile() as file:
@@ -545,7 +553,7 @@ def test_a_file_sent_without_an_offset_counts_from_its_current_position(observe)
 
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(b"x" * 100)
-        file.seek(40)
+        os.lseek(file.fileno(), 40, os.SEEK_SET)
         message = {"type": "http.response.zerocopysend", "file": file}
         exchange = observe(sending(OK, message), on_send=copy_the_file)
 

@@ -259,9 +259,10 @@ def test_the_route_resolver_of_an_inner_middleware_counts_alike(server, recorder
     assert recorder.at_end[0]["route"] == "/resolved"
 
 
-def test_the_route_resolver_of_the_outermost_is_the_one_that_is_asked(server, recorder):
+@BETWEEN
+def test_the_route_resolver_of_the_outermost_is_the_one_that_is_asked(server, recorder, between):
     inner = ExchangeMiddleware(plain, route_resolver=lambda scope: "/inner")
-    outer = ExchangeMiddleware(inner, observers=[recorder], route_resolver=lambda scope: "/outer")
+    outer = ExchangeMiddleware(between(inner), observers=[recorder], route_resolver=lambda scope: "/outer")
 
     server().run(outer, http_scope())
 
@@ -703,6 +704,21 @@ def test_the_servers_log_finds_the_exchange_whose_background_work_failed(recorde
 
     assert exchange is recorder.ended[0]
     assert isinstance(recorder.at_return[0]["late_exception"], ValueError)
+
+
+def test_an_error_that_is_made_later_is_not_that_of_the_exchange():
+    """It may well get the address of the one that is gone."""
+
+    async def app(scope, receive, send):
+        raise ValueError("x")
+
+    async def main():
+        with pytest.raises(ValueError, match="x"):
+            await drive(ExchangeMiddleware(app), http_scope())
+        later = [ValueError("later") for _ in range(1_000)]
+        return {failed_exchange(error) for error in later}
+
+    assert asyncio.run(main()) == {None}
 
 
 def test_without_a_failure_there_is_no_failed_exchange():

@@ -469,6 +469,7 @@ def test_mounts_without_an_end_are_looked_through_to_a_depth(routed):
     serve = routed(app)
 
     assert serve("/again/again/items/1") == (200, "/again/again/items/{item_id}")
+    assert serve("/again" * 40 + "/items/1") == (200, None)
 
 
 @pytest.mark.parametrize("mounted", [GZipMiddleware, Wrapper])
