@@ -115,7 +115,8 @@ def _checked(generator: IdGenerator) -> IdGenerator:
 
     def generate() -> str:
         correlation_id = generator()
-        if not (isinstance(correlation_id, str) and correlation_id.isascii() and correlation_id.isprintable()):
+        is_text = isinstance(correlation_id, str) and correlation_id
+        if not (is_text and correlation_id.isascii() and correlation_id.isprintable()):
             raise ConfigurationError("generator", correlation_id, "a function that returns printable ASCII")
         return correlation_id
 

@@ -683,3 +683,15 @@ def test_it_can_be_added_to_starlette_and_joins_there():
     start = answer(CorrelationIdMiddleware(app, header="X-Request-ID"), scope=http_scope("/ok", headers=[]))
 
     assert len(ids(start, b"x-request-id")) == 1
+
+
+@pytest.mark.parametrize("made", [None, 7, "", "two\r\nlines", "caf\xe9", "\u20ac"])
+def test_a_generator_that_makes_no_header_value_is_reported_and_replaced(reports, made):
+    sent = echoed(CorrelationIdMiddleware(plain, generator=lambda: made))
+
+    assert UUID4.fullmatch(sent.decode())
+    assert reports == ["CorrelationIdMiddleware.generator"]
+
+
+def test_what_is_not_printable_is_not_kept_whatever_the_validator_says():
+    assert UUID4.fullmatch(echoed(CorrelationIdMiddleware(plain, validator=lambda text: True), b"a\x1b[2Jb").decode())

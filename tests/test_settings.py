@@ -163,3 +163,10 @@ def test_what_settings_print_can_be_read_back(monkeypatch):
         monkeypatch.setenv(*line.split("=", 1))
 
     assert Settings() == settings
+
+
+def test_what_is_given_by_keyword_is_read_as_the_variable_would_be():
+    settings = Settings(environment="Production", log_format="TEXT", log_level="warn", sensitive_fields="pin, otp")
+
+    assert (settings.environment, settings.log_format, settings.log_level) == ("production", "text", "WARN")
+    assert settings.sensitive_fields == ("pin", "otp")

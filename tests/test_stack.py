@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
@@ -311,12 +311,10 @@ async def strictly(app: ASGIApp, scope: Scope) -> tuple[list[Any], Any]:
         return got, (type(error), str(error))
 
 
-@given(
-    st.lists(MESSAGES, max_size=6),
-    ENDS,
-    HEADERS,
-    st.text(max_size=20),
-    st.binary(max_size=20),
+@given(st.lists(MESSAGES, max_size=6), ENDS, HEADERS, st.text(max_size=20), st.binary(max_size=20))
+@example([None, {"type": "made.up"}, {"type": "http.response.body"}], None, [], "/", b"")
+@example(
+    [{"type": "http.response.start", "status": 200}, {"type": "http.response.body"}], OSError("gone"), [], "/", b""
 )
 def test_whatever_an_application_does_it_does_so_observed_and_every_log_line_is_json(
     messages: list[Any],

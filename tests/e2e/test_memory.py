@@ -41,7 +41,9 @@ async def scan(app: ASGIApp, requests: int) -> None:
 
 
 def series(registry: CollectorRegistry) -> int:
-    return sum(len(family.samples) for family in registry.collect())
+    """All but those of background tasks: one pause of the machine behind a response looks like one."""
+    families = (family for family in registry.collect() if family.name != "http_background_duration_seconds")
+    return sum(len(family.samples) for family in families)
 
 
 def test_requests_to_random_paths_with_random_methods_and_ids_leave_nothing_behind() -> None:

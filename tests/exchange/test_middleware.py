@@ -743,3 +743,12 @@ def test_the_log_of_the_library_is_named_after_it(server, caplog):
         Watching(Watching(plain, []), [])
 
     assert [record.name for record in caplog.records] == ["asgi_obs"]
+
+
+def test_a_route_resolver_of_the_outermost_is_kept_when_another_joins(server, recorder):
+    inner = ExchangeMiddleware(plain, route_resolver=lambda scope: "/inner")
+    outer = ExchangeMiddleware(stranger(inner), observers=[recorder], route_resolver=lambda scope: "/outer")
+
+    server().run(outer, http_scope())
+
+    assert recorder.at_end[0]["route"] == "/outer"

@@ -397,3 +397,11 @@ def test_messages_pass_through_as_the_very_objects_that_were_sent(server):
 
     assert served.sent == messages
     assert [a is b for a, b in zip(served.sent, messages, strict=True)][1:] == [True, True]
+
+
+def test_a_close_by_the_application_with_a_code_of_none_is_a_normal_close(observe):
+    assert judged(observe(session(ACCEPT, {"type": "websocket.close", "code": None}))) == ("completed", 101, "1000")
+
+
+def test_a_close_by_the_client_with_a_code_of_none_is_a_1005(observe):
+    assert judged(observe(session(ACCEPT, RECEIVE), left(None))) == ("completed", 101, "1005")

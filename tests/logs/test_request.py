@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -455,3 +456,30 @@ async def test_a_lifespan_passes_through_without_a_line(sink: Any, logger: loggi
     await RequestLoggingMiddleware(app, logger=logger.name)({"type": "lifespan"}, receive, _ignore)
     assert seen == ["lifespan"]
     assert sink.text == ""
+
+
+async def test_a_request_that_was_never_answered_has_no_first_byte(serve: Any, sink: Any) -> None:
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        pass
+
+    await serve(silent)
+    assert (sink.line["outcome"], sink.line["status_code"]) == ("incomplete", 500)
+    assert "ttfb_ms" not in sink.line
+
+
+async def test_the_correlation_id_of_a_context_stands_in_where_the_exchange_has_none(
+    sink: Any, logger: logging.Logger
+) -> None:
+    logger.setLevel(logging.INFO)
+    with LogContext("job-7"):
+        await drive(RequestLoggingMiddleware(responding(), logger=logger.name), http_scope("/x"))
+    assert sink.line["correlation_id"] == "job-7"
+
+
+async def test_no_span_is_looked_for_where_no_sdk_can_have_made_one(
+    serve: Any, sink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TracerProvider().get_tracer("t").start_as_current_span("outer"):
+        monkeypatch.delitem(sys.modules, "opentelemetry.sdk.trace")
+        await serve(responding())
+    assert "trace_id" not in sink.line

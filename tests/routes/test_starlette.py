@@ -541,3 +541,10 @@ def test_a_decorated_endpoint_has_its_template(routed):
     inner = Starlette(routes=[Route("/guarded/{x}", guarded)])
 
     assert routed(app)("/guarded/1") == (403, "/guarded/{x}")
+
+
+def test_a_copied_scope_is_followed_to_a_depth(routed, monkeypatch):
+    monkeypatch.setattr(starlette_routes, "MAX_DEPTH", 2)
+    deep = Mount("/a", routes=[Mount("/b", routes=[Mount("/c", routes=items())])])
+
+    assert routed(Copying(Starlette(routes=[deep])))("/a/b/c/items/1") == (200, None)
