@@ -157,7 +157,7 @@ async def leave(driver: Driver, client: httpx.AsyncClient) -> None:
 
 
 async def chat(driver: Driver, _client: httpx.AsyncClient) -> None:
-    async with connect(driver.live_url, additional_headers=driver.headers) as websocket:
+    async with connect(f"{driver.live_url}?access_token={driver.token}") as websocket:
         for number in range(3):
             await websocket.send(f"live {number}")
             await asyncio.wait_for(websocket.recv(), TIMEOUT)

@@ -223,3 +223,12 @@ def test_handlers_of_others_on_uvicorns_loggers_stay(capsys: pytest.CaptureFixtu
         logging.getLogger("uvicorn.error").info("started")
     assert foreign.stream.getvalue() == "started\n"
     assert [line["correlation_id"] for line in lines_of(capsys)] == ["c-1"]
+
+
+def test_the_handshakes_that_uvicorn_logs_with_their_query_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging("shop", "INFO")
+    uvicorn_error = logging.getLogger("uvicorn.error")
+    uvicorn_error.info('%s - "WebSocket %s" [accepted]', "127.0.0.1:1", "/live?ticket=hunter2")
+    uvicorn_error.info("connection open")
+    (line,) = lines_of(capsys)
+    assert line["message"] == "connection open"
