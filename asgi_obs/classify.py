@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["Outcome", "close_code_of", "is_departure", "outcome_of", "status_of"]
+__all__ = ["Outcome", "close_code_of", "error_type", "is_departure", "outcome_of", "status_of"]
 
 Outcome: TypeAlias = Literal["completed", "client_disconnected", "error", "incomplete", "cancelled"]
 
@@ -70,6 +70,12 @@ def _leaves(exception: BaseException, depth: int) -> Iterator[BaseException]:
             yield from _leaves(member, depth - 1)
     else:
         yield exception
+
+
+def error_type(error: BaseException) -> str:
+    """The class of an exception as OpenTelemetry's `error.type`: with its module, unless it is a builtin."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def outcome_of(*, exception: BaseException | None, disconnected: bool, complete: bool) -> Outcome:

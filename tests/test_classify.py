@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from asgi_obs.classify import close_code_of, is_departure, outcome_of, status_of
+from asgi_obs.classify import close_code_of, error_type, is_departure, outcome_of, status_of
+from asgi_obs.errors import ConfigurationError
 
 
 class ClientDisconnect(Exception): ...
@@ -129,3 +130,11 @@ def test_an_exception_that_only_looks_like_a_group_is_judged_as_any_other(except
     error.exceptions = exceptions
 
     assert judge(error) in {False, "error"}
+
+
+def test_a_built_in_exception_goes_by_its_name() -> None:
+    assert error_type(KeyError("x")) == "KeyError"
+
+
+def test_any_other_exception_goes_by_its_module_too() -> None:
+    assert error_type(ConfigurationError("a", 1, "b")) == "asgi_obs.errors.ConfigurationError"

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from opentelemetry.trace import get_current_span
 
+from asgi_obs.classify import error_type
 from asgi_obs.exchange import current_exchange, failed_exchange
 from asgi_obs.logs.context import ambient_fields
 from asgi_obs.logs.records import FIELDS, RequestRecord
@@ -138,9 +139,7 @@ class RecordReader:
         return given
 
     def _describe(self, error: BaseException) -> dict[str, str]:
-        kind = type(error)
-        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        described = {"type": name, "message": safe_text(error)}
+        described = {"type": error_type(error), "message": safe_text(error)}
         if self._stack_traces:
             described["stack"] = _stack_of(error)
         return described

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from asgi_obs.classify import error_type
 from asgi_obs.exchange import Exchange, ExchangeMiddleware, HttpExchange, WebSocketExchange
 from asgi_obs.metrics.buckets import buckets_of
 from asgi_obs.metrics.catalogue import create
@@ -22,7 +23,6 @@ from asgi_obs.metrics.labels import (
     EndpointLabel,
     Family,
     endpoint_label,
-    error_type,
     family,
     method_label,
 )

@@ -1,7 +1,7 @@
 """Label values that stay bounded, whatever clients send.
 
 `Family` is a metric with a cap on its series: past it, values fold into `__overflow__`. The other functions make
-the values of single labels: the method, the endpoint, the class of an exception, and the labels of your own.
+the values of single labels: the method, the endpoint, and the labels of your own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ __all__ = [
     "EndpointLabel",
     "Family",
     "endpoint_label",
-    "error_type",
     "family",
     "method_label",
 ]
@@ -244,12 +243,6 @@ class _FirstPaths:
                 return UNMATCHED
             self._paths.add(path)
         return path
-
-
-def error_type(error: BaseException) -> str:
-    """The name of the class of an exception, with its module unless it is a built-in one."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 class CustomLabels:

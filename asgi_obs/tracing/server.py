@@ -19,6 +19,7 @@ from opentelemetry import trace
 from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_span_id, format_trace_id
 
+from asgi_obs.classify import error_type
 from asgi_obs.exchange import Exchange, ExchangeMiddleware
 from asgi_obs.redaction import Redactor
 from asgi_obs.settings import Settings
@@ -136,7 +137,7 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         error = exchange.exception if exchange.outcome == "error" else None
         if error is not None:
             span.record_exception(error)
-            span.set_attribute("error.type", _error_type(error))
+            span.set_attribute("error.type", error_type(error))
             span.set_status(Status(StatusCode.ERROR))
         elif exchange.outcome == "incomplete" or (exchange.status or 0) >= 500:
             span.set_attribute("error.type", str(exchange.status))
@@ -145,11 +146,6 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
 
 def _method(exchange: Exchange) -> str:
     return exchange.method if exchange.method in _KNOWN_METHODS else "HTTP"
-
-
-def _error_type(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _sampling_attributes(exchange: Exchange) -> dict[str, Any]:

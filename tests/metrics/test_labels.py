@@ -20,7 +20,6 @@ from asgi_obs.metrics.labels import (
     CustomLabels,
     Family,
     endpoint_label,
-    error_type,
     family,
     method_label,
 )
@@ -227,14 +226,6 @@ def test_a_raw_path_that_is_empty_or_very_long_is_not_kept(path: str) -> None:
 def test_an_unknown_way_to_label_the_unmatched_is_rejected() -> None:
     with pytest.raises(ConfigurationError, match="group or path"):
         endpoint_label("raw")
-
-
-def test_a_built_in_exception_goes_by_its_name() -> None:
-    assert error_type(KeyError("x")) == "KeyError"
-
-
-def test_any_other_exception_goes_by_its_module_too() -> None:
-    assert error_type(ConfigurationError("a", 1, "b")) == "asgi_obs.errors.ConfigurationError"
 
 
 ALLOWED = {"tier": ("free", "paid"), "region": ["eu"]}
