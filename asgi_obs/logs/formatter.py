@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from typing import Final
+from typing import Any, Final
 
 from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.logs.fields import REQUEST_FIELDS, RecordReader
@@ -59,13 +59,13 @@ class StructuredLogFormatter(logging.Formatter):
         """The line, without a line break; never raises."""
         try:
             if type(record) is RequestRecord and self._trusts_names and record.is_as_made_for(self._redactor):
-                return json_line(self._line(record, record.msg, dumps(record.fields)))
-            return json_line(self._line(record, self._reader.message(record), dumps(self._reader.fields(record))))
+                return json_line(self._line(record, record.msg, record.fields))
+            return json_line(self._line(record, self._reader.message(record), self._reader.fields(record)))
         except Exception as error:  # noqa: BLE001 - fail open: a line about the line is better than none
             report("StructuredLogFormatter.format", error)
             return self._last_resort(record, error)
 
-    def _line(self, record: logging.LogRecord, message: str, body: bytes) -> bytes:
+    def _line(self, record: logging.LogRecord, message: str, fields: dict[str, Any]) -> bytes:
         created = record.created
         second = int(created)
         known, date = self._second
@@ -77,8 +77,8 @@ class StructuredLogFormatter(logging.Formatter):
         if record.process != pid:
             pid, tail = self._tail = self._tail_for(record.process or os.getpid())
         millisecond = _MILLISECONDS[int((created - second) * 1000)]
-        fields = body[1:-1]
-        return b"".join((date, millisecond, head, dumps(message), b"," if fields else b"", fields, tail))
+        body = dumps(fields)
+        return b"".join((date, millisecond, head, dumps(message), b"," if fields else b"", body[1:-1], tail))
 
     def _head_of(self, record: logging.LogRecord) -> bytes:
         if len(self._heads) >= MAX_HEADS:

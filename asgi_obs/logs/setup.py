@@ -30,6 +30,13 @@ _NON_ASCII: Final = re.compile(r"[^\x00-\x7f]")
 class StdoutHandler(logging.Handler):
     """Writes lines to whatever `sys.stdout` is at that moment. A line that cannot be written is reported."""
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write one record, if no filter is against it; without a lock, for a line is handed over in one piece."""
+        if self.filters:
+            return super().handle(record)
+        self.emit(record)
+        return True
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; never raises."""
         try:

@@ -3,14 +3,17 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from asgi_obs.logs import StructuredLogFormatter, records
+from asgi_obs.logs import StructuredLogFormatter
 from asgi_obs.logs.records import RequestRecord, make_record
 from asgi_obs.redaction import Redactor
 
@@ -77,14 +80,13 @@ def test_records_do_not_share_attributes() -> None:
 
 def test_a_record_names_the_thread_it_was_made_in() -> None:
     records: list[logging.LogRecord] = []
-    thread = threading.Thread(target=lambda: records.append(make()), name="worker-7")
+    thread = threading.Thread(target=lambda: records.append(copy.copy(make())), name="worker-7")
     thread.start()
     thread.join()
     assert (records[0].threadName, records[0].thread) == ("worker-7", thread.ident)
 
 
 def test_threads_are_left_out_when_logging_leaves_them_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asgi_obs.logs.records._templates", {})
     monkeypatch.setattr(logging, "logThreads", False)
     assert make().thread is None
 
@@ -137,8 +139,20 @@ def test_a_record_can_be_sent_to_another_process() -> None:
     assert json.loads(StructuredLogFormatter("x").format(record))["path"] == "/x"
 
 
-def test_the_records_to_copy_from_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asgi_obs.logs.records.MAX_TEMPLATES", 3)
-    for level in range(10):
-        make_record(LOGGER, level, "m", {}, redactor=REDACTOR)
-    assert len(records._templates) <= 3
+def test_a_child_process_has_its_own_number() -> None:
+    program = """if True:
+        import logging, os
+        from asgi_obs.logs.records import make_record
+        from asgi_obs.redaction import Redactor
+        if os.fork():
+            raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))
+        record = make_record(logging.getLogger(), 20, "m", {}, redactor=Redactor([]))
+        os._exit(0 if record.process == os.getpid() else 1)
+    """
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_what_logging_would_have_put_in_is_there_for_a_formatter_of_somebody_else() -> None:
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(process)d %(threadName)s %(funcName)s %(message)s")
+    line = formatter.format(make(path="/x"))
+    assert line.endswith(f" WARNING {os.getpid()} {threading.current_thread().name} None GET /x\\n 200")

@@ -232,3 +232,13 @@ def test_the_handshakes_that_uvicorn_logs_with_their_query_are_left_out(capsys: 
     uvicorn_error.info("connection open")
     (line,) = lines_of(capsys)
     assert line["message"] == "connection open"
+
+
+def test_a_filter_on_the_handler_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    root = setup_logging("shop", "INFO")
+    (handler,) = own_handlers(root)
+    handler.addFilter(lambda record: "secret" not in record.msg)
+    root.info("a secret")
+    root.info("no such thing")
+    (line,) = lines_of(capsys)
+    assert line["message"] == "no such thing"
