@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from asgi_obs.classify import Outcome, is_departure, outcome_of, status_of
 from asgi_obs.errors import report_call
-from asgi_obs.exchange.hooks import Hooks, call
+from asgi_obs.exchange.hooks import Hooks
 from asgi_obs.routes import Routes
 from asgi_obs.types import Message, Receive, Scope, Send
 
@@ -184,8 +184,11 @@ class Exchange:
             self._end(exception)
         elif isinstance(exception, Exception) and not is_departure(exception):
             self.late_exception = exception
-        if self.hooks.returned:
-            call(self.hooks.returned, self)
+        for hook in self.hooks.returned:
+            try:
+                hook(self)
+            except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
+                report_call(hook, error)
 
     def _open_response(self, message: Message) -> Message:
         """Show the start of the response to the observers: a copy, so that they may add headers."""
@@ -220,10 +223,17 @@ class Exchange:
         if self.hooks.end:
             if self.route is None:
                 self.route = self._routes.resolve(self.inner_scope)
-            call(self.hooks.end, self)
+            for hook in self.hooks.end:
+                try:
+                    hook(self)
+                except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
+                    report_call(hook, error)
 
     def _judge(self, complete: bool) -> None:  # noqa: FBT001 - called once per request: a keyword costs time
         disconnected = self._disconnected
+        if complete and self.exception is None and not disconnected and self.status is not None:
+            self.outcome = "completed"  # nothing to judge: nearly always
+            return
         self.outcome = outcome_of(exception=self.exception, disconnected=disconnected, complete=complete)
         if disconnected or self.status is None:
             self.status = status_of(sent=self.status, outcome=self.outcome, left_before_start=self._left_before_start)

@@ -1,17 +1,13 @@
-"""The hooks of the observers of an exchange, sorted out once, and called so that none can break a request."""
+"""The hooks of the observers of an exchange, sorted out once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from asgi_obs.errors import report_call
 from asgi_obs.types import Observer
 
-if TYPE_CHECKING:
-    from asgi_obs.exchange.base import Exchange
-
-__all__ = ["Hooks", "call"]
+__all__ = ["Hooks"]
 
 
 class Hooks:
@@ -37,12 +33,3 @@ def _overridden(observers: Sequence[Observer], name: str) -> tuple[Callable[...,
     return tuple(
         getattr(observer, name) for observer in observers if getattr(type(observer), name, default) is not default
     )
-
-
-def call(hooks: Iterable[Callable[..., Any]], exchange: Exchange) -> None:
-    """Call every hook with the exchange; what one raises is reported and stops no other."""
-    for hook in hooks:
-        try:
-            hook(exchange)
-        except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
-            report_call(hook, error)

@@ -62,8 +62,7 @@ class HttpExchange(Exchange):
 
     async def send(self, message: Message) -> None:
         """The server's `send`, watched: a message counts when the server has accepted it."""
-        kind = None
-        handed_over_at = 0.0
+        more = handed_over_at = None
         size = 0
         last = False
         try:
@@ -76,7 +75,8 @@ class HttpExchange(Exchange):
                     message = self._open_response(message)
                 handed_over_at = perf_counter()
             elif kind in _MORE and self.status is not None:
-                last = not message.get(_MORE[kind], False) and self._trailers is (kind == "http.response.trailers")
+                more = bool(message.get(_MORE[kind], False))
+                last = not more and self._trailers is (kind == "http.response.trailers")
                 self._finishing |= last
                 size = len(message.get("body", b"")) if kind == _BODY else _file_size(kind, message)
         except Exception as error:  # noqa: BLE001 - as above
@@ -89,10 +89,11 @@ class HttpExchange(Exchange):
                 self._client_left()
             raise
         try:
-            if kind == "http.response.start":
+            if more is not None:
+                if self.ended_at is None:
+                    self._sent(message, size, last)
+            elif handed_over_at is not None:
                 self._started(message, handed_over_at)
-            elif kind in _MORE and self.status is not None and self.ended_at is None:
-                self._sent(message, size, last)
         except Exception as error:  # noqa: BLE001 - as above
             report("HttpExchange.send", error)
 

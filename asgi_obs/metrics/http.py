@@ -87,6 +87,7 @@ class MetricsMiddleware(ExchangeMiddleware, Observer):
             custom=custom,
             exemplars=exemplars,
         )
+        self._started = self._http.started
         self._websocket = WebSocketMetrics(registry, endpoint=endpoint, max_series=max_series)
         self._streams = EventStreamMetrics(registry, endpoint=endpoint, max_series=max_series)
         create("asgi_obs_internal_errors_total", registry)
@@ -96,7 +97,7 @@ class MetricsMiddleware(ExchangeMiddleware, Observer):
     def on_start(self, exchange: Exchange) -> None:
         """An HTTP request is active from here on."""
         if type(exchange) is HttpExchange:
-            self._http.started()
+            self._started()
 
     def on_message(self, exchange: Exchange, message: Message) -> None:
         """Count a WebSocket message, or the events in a chunk; with the first one, what is open."""
@@ -116,12 +117,14 @@ class MetricsMiddleware(ExchangeMiddleware, Observer):
             return
         if watched is not None:
             self._streams.ended(exchange)
-        self._http.ended(exchange, streamed=watched is not None)
+        self._http.ended(exchange, watched is not None)
 
     def on_return(self, exchange: Exchange) -> None:
         """Time the background tasks, if there were any."""
-        if type(exchange) is HttpExchange:
-            self._http.returned(exchange)
+        # Both are set by now. If the return was the end, the difference is negative.
+        background = (exchange.returned_at or 0.0) - (exchange.ended_at or 0.0)
+        if background >= MIN_BACKGROUND and type(exchange) is HttpExchange and not exchange.operational:
+            self._http.worked_on(exchange, background)
 
 
 class HttpMetrics:
@@ -164,7 +167,7 @@ class HttpMetrics:
         self._disconnects: Family[Counter] = capped("http_client_disconnects_total")
         self._background: Family[Histogram] = capped("http_background_duration_seconds")
 
-    def ended(self, exchange: Exchange, *, streamed: bool) -> None:
+    def ended(self, exchange: Exchange, streamed: bool) -> None:  # noqa: FBT001 - called once per request
         """A request and its response ended; one that was an event stream has no latency."""
         self._no_longer_active()
         if exchange.operational:
@@ -187,12 +190,9 @@ class HttpMetrics:
         elif exchange.outcome == "error" and exchange.exception is not None:
             self._exceptions.child((*series.labels, error_type(exchange.exception))).inc()
 
-    def returned(self, exchange: Exchange) -> None:
-        """The application returned: what it did since the response ended were background tasks."""
-        # Both are set by now. If the return was the end, the difference is negative.
-        background = (exchange.returned_at or 0.0) - (exchange.ended_at or 0.0)
-        if background >= MIN_BACKGROUND and not exchange.operational:
-            self._background.child((self._endpoint(exchange.route, exchange),)).observe(background)
+    def worked_on(self, exchange: Exchange, background: float) -> None:
+        """The application took this many seconds behind the end of the response: background tasks."""
+        self._background.child((self._endpoint(exchange.route, exchange),)).observe(background)
 
     def _look_up(self, exchange: Exchange, key: _Key) -> _Series:
         *_, answered, streamed, custom = key

@@ -42,9 +42,10 @@ async def _rounds(apps: Mapping[str, ASGIApp], scope: Scope, requests: int, roun
     times: dict[str, list[float]] = {name: [] for name in apps}
     for app in apps.values():
         await _round(app, scope, requests)
+    gc.collect()
+    gc.freeze()
     for _ in range(rounds):
         for name, app in apps.items():
-            gc.collect()
             times[name].append(await _round(app, scope, requests))
     return times
 

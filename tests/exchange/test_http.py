@@ -758,3 +758,9 @@ def test_a_relative_path_can_be_sent(observe, tmp_path, monkeypatch):
     Path("file").write_bytes(b"12")
 
     assert observe(sending(OK, {"type": "http.response.pathsend", "path": "file"})).bytes_out == 2
+
+
+def test_more_body_of_none_is_none_at_all(observe):
+    exchange = observe(sending(OK, {"type": "http.response.body", "body": b"123", "more_body": None}))
+
+    assert (exchange.outcome, exchange.bytes_out) == ("completed", 3)

@@ -136,6 +136,7 @@ def test_a_copied_record_can_be_read_but_is_looked_at_again() -> None:
 def test_a_record_can_be_sent_to_another_process() -> None:
     record = pickle.loads(pickle.dumps(make(path="/x")))  # noqa: S301 - as a queue between processes does
     assert record.path == "/x"
+    assert pickle.loads(pickle.dumps(record)).path == "/x"  # noqa: S301 - as above, once more
     assert json.loads(StructuredLogFormatter("x").format(record))["path"] == "/x"
 
 
