@@ -57,8 +57,8 @@ class ExchangeMiddleware:
     Args:
         app: The ASGI application to wrap.
         observers: Who is told, from the outermost to the innermost.
-        route_resolver: Asked first for the route template of a request, before the built-in resolvers. Only
-            that of the outermost middleware is asked.
+        route_resolver: Asked first for the route template of a request, before the built-in resolvers. Of
+            several middlewares' resolvers the outermost is asked.
 
     Raises:
         ConfigurationError: `app` or `route_resolver` cannot be called.

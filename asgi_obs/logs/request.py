@@ -119,15 +119,12 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
 
     def _log(self, exchange: Exchange, level: int, message: str, failure: BaseException | None = None) -> None:
         """Write a line that says no more than which exchange it is about."""
-        fields = {
-            "correlation_id": exchange.correlation_id,
-            "trace_id": exchange.trace_id,
-            "span_id": exchange.span_id,
-            "method": exchange.method,
-            "path": exchange.path,
-            "route": exchange.route,
-        }
-        self._handle(level, message, {name: value for name, value in fields.items() if value is not None}, failure)
+        fields = _ids(exchange)
+        fields["method"] = exchange.method
+        fields["path"] = exchange.path
+        if exchange.route is not None:
+            fields["route"] = exchange.route
+        self._handle(level, message, fields, failure)
 
     def _handle(self, level: int, message: str, fields: dict[str, Any], failure: BaseException | None) -> None:
         if "://" in message:  # then it is in the path
@@ -137,19 +134,9 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
         logger.handle(make_record(logger, level, message, fields, redactor=self._redactor, failure=failure))
 
     def _fields(self, exchange: Exchange, status: int) -> dict[str, Any]:
-        """The fields of the canonical line, in the order of the schema; what has no value is left out.
-
-        All IDs are of the exchange: the line may be written outside of its context.
-        """
+        """The fields of the canonical line, in the order of the schema; what has no value is left out."""
         scope = exchange.scope
-        fields: dict[str, Any] = {}
-        if exchange.correlation_id is not None:
-            fields["correlation_id"] = exchange.correlation_id
-        if exchange.trace_id is not None:
-            fields["trace_id"] = exchange.trace_id
-            fields["span_id"] = exchange.span_id
-        elif "opentelemetry.sdk.trace" in sys.modules:  # else there are no spans, and looking for one takes long
-            fields.update(span_fields())
+        fields = _ids(exchange)
         given = given_fields(exchange)
         if given is not None or self._always_asks_user or "user" in exchange.inner_scope:
             self._add_identity(exchange, given or {}, fields)
@@ -195,6 +182,19 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
                 fields[name] = value if isinstance(value, int) else self._redactor.redact_text(safe_text(value))
         if "correlation_id" in given:
             fields.setdefault("correlation_id", self._redactor.redact_text(safe_text(given["correlation_id"])))
+
+
+def _ids(exchange: Exchange) -> dict[str, Any]:
+    """The first fields of a line. From the exchange itself: the line may be written outside of its context."""
+    fields: dict[str, Any] = {}
+    if exchange.correlation_id is not None:
+        fields["correlation_id"] = exchange.correlation_id
+    if exchange.trace_id is not None:
+        fields["trace_id"] = exchange.trace_id
+        fields["span_id"] = exchange.span_id
+    elif "opentelemetry.sdk.trace" in sys.modules:  # else there are no spans, and looking for one takes long
+        fields.update(span_fields())
+    return fields
 
 
 def _title(exchange: Exchange) -> str:
