@@ -35,6 +35,8 @@ BARS = (
 IMPORT_BAR = 0.15
 """Seconds that `import asgi_obs` may take on top of `import starlette.applications`."""
 
+IMPORT_ROUNDS = 15
+
 
 class Nowhere(io.TextIOBase):
     """Where the log lines go, for the responses go nowhere either: what a write costs is up to what it is to."""
@@ -48,10 +50,10 @@ def _import_seconds(statement: str) -> float:
     return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
-def _imports(rounds: int) -> float:
+def _imports() -> float:
     both = "import starlette.applications, asgi_obs"
     return statistics.median(
-        _import_seconds(both) - _import_seconds("import starlette.applications") for _ in range(rounds)
+        _import_seconds(both) - _import_seconds("import starlette.applications") for _ in range(IMPORT_ROUNDS)
     )
 
 
@@ -74,7 +76,7 @@ def main() -> int:
         ratio = costs[ours].added / (bare if theirs == BARE else costs[theirs].added)
         failed |= ratio > bar
         print(f"{'ok ' if ratio <= bar else 'MISS'} {ours} = {ratio:.3f} x {theirs} (bar {bar})")
-    seconds = _imports(options.rounds)
+    seconds = _imports()
     failed |= seconds > IMPORT_BAR
     print(f"{'ok ' if seconds <= IMPORT_BAR else 'MISS'} import asgi_obs = {seconds:.3f} s more (bar {IMPORT_BAR})")
     return int(failed)
