@@ -7,7 +7,9 @@ is said at start-up: the variable, its value, and what is allowed.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,8 @@ __all__ = ["ALWAYS_SENSITIVE", "ENVIRONMENTS", "LOG_FORMATS", "LOG_LEVELS", "Set
 
 ENVIRONMENTS: Final = ("development", "testing", "staging", "production")
 LOG_FORMATS: Final = ("json", "text")
+LOG_PROFILES: Final = ("default", "ecs", "otel", "gcp")
+LOG_OUTPUTS: Final = ("stdout", "file")
 LOG_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 
 ALWAYS_SENSITIVE: Final = (
@@ -38,14 +42,33 @@ ALWAYS_SENSITIVE: Final = (
 
 _T = TypeVar("_T")
 
+_CHOICES: Final = {
+    "environment": ENVIRONMENTS,
+    "log_level": LOG_LEVELS,
+    "log_format": LOG_FORMATS,
+    "log_profile": LOG_PROFILES,
+    "log_output": LOG_OUTPUTS,
+}
+_WHOLE_NUMBERS: Final = {"log_retention_days": 1, "log_queue_size": 0, "log_buffer_lines": 0}
+_WHOLE_NUMBER: Final = "a whole number"
+_SECONDS: Final = "a number of seconds from 0"
+_PATTERNS: Final = "regular expressions, separated by white space"
+_MODE: Final = "permissions in octal, from 0200 to 0777"
+_LOGGER_LEVELS: Final = f"logger=LEVEL, comma-separated, with one of {', '.join(LOG_LEVELS)}"
+_RATES: Final = "a rate from 0 to 1, or route=rate, comma-separated, with * for all other routes"
 
-def _variable(name: str, default: str, parse: Callable[[str], _T]) -> _T:
+
+def _variable(name: str, default: str, parse: Callable[[str], _T], allowed: str = "") -> _T:
     """A dataclass field that is read from an environment variable unless it is given."""
 
     def read() -> _T:
         env_file = Path(".env")
         config = Config(env_file if env_file.is_file() else None, environ=os.environ)
-        return parse(config(name, default=default))
+        text = config(name, default=default).strip()
+        try:
+            return parse(text)
+        except ValueError:
+            raise SettingsError(name, text, allowed) from None
 
     declared: _T = field(default_factory=read, metadata={"variable": name})
     return declared
@@ -53,6 +76,57 @@ def _variable(name: str, default: str, parse: Callable[[str], _T]) -> _T:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _pairs(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for entry in _names(text):
+        name, equals, value = entry.rpartition("=")
+        if not equals or not name.strip():
+            raise ValueError(entry)
+        pairs.append((name.strip(), value.strip()))
+    return tuple(pairs)
+
+
+def _levels(text: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, level.upper()) for name, level in _pairs(text))
+
+
+def _rates(text: str) -> tuple[tuple[str, float], ...]:
+    return tuple((route, float(rate)) for route, rate in (_pairs(text) if "=" in text else (("*", text),)))
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object, most: float) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value <= most and value != math.inf
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
+def _octal(text: str) -> int:
+    return int(text, 8)
+
+
+_TEXTS: Final[dict[str, tuple[Callable[[str], object], str]]] = {
+    "log_levels": (_levels, _LOGGER_LEVELS),
+    "log_sample_rates": (_rates, _RATES),
+    "sensitive_fields": (_names, ""),
+    "sensitive_patterns": (_words, ""),
+}
+"""Settings that may be given as the text of their variable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,32 +140,81 @@ class Settings:
             stay out of the log in production.
         log_level: `LOG_LEVEL`, one of TRACE, DEBUG, INFO, WARN, ERROR, FATAL (WARNING and CRITICAL mean WARN
             and FATAL). Default DEBUG in development, INFO elsewhere.
+        log_levels: `LOG_LEVELS`, of single loggers and those below them: `sqlalchemy.engine=WARN,httpx=INFO`.
         log_format: `LOG_FORMAT`, `json` (default) or `text`.
+        log_profile: `LOG_PROFILE`, the schema of the JSON: `default`, `ecs` (Elastic Common Schema), `otel`
+            (OpenTelemetry's log data model) or `gcp` (Google Cloud Logging).
+        log_output: `LOG_OUTPUT`, `stdout` (default) or `file`.
+        log_file_path: `LOG_FILE_PATH`, the file of `LOG_OUTPUT=file`.
+        log_file_mode: `LOG_FILE_MODE`, the permissions of log files that are created, in octal. Default 0640.
+        log_retention_days: `LOG_RETENTION_DAYS`, how long rotated files are kept. Default 30.
+        log_queue_size: `LOG_QUEUE_SIZE`, lines that may wait for a background writer; more are dropped and
+            counted. 0 (default): every line is written before the call that logs it returns.
+        log_sample_rates: `LOG_SAMPLE_RATE`, the share of successful requests that get a line: a number, or
+            one for each route (`/items/{item_id}=0.01,*=0.5`). Default 1.
+        log_slow_seconds: `LOG_SLOW_SECONDS`: requests that take longer get their line in any case. Default 1.
+        log_buffer_lines: `LOG_BUFFER_LINES`, how many DEBUG lines of a request are kept in memory, and
+            written only if it ends in an error. 0 (default): none.
+        log_fold_seconds: `LOG_FOLD_SECONDS`: a message that is repeated within this time is written once more,
+            with the count. 0 (default): every one is written.
+        audit_log_path: `AUDIT_LOG_PATH`, a file of its own for the audit log.
         sensitive_fields: `SENSITIVE_FIELDS`, comma-separated; a key that contains one of them is redacted.
             Default password, token, secret. The keys of `ALWAYS_SENSITIVE` are redacted in any case.
+        sensitive_patterns: `SENSITIVE_PATTERNS`, regular expressions, separated by white space; what they match
+            in any text is redacted.
+        redact: No variable. A function that redacts a text, called last, for every text that is logged.
+        google_cloud_project: `GOOGLE_CLOUD_PROJECT`, whose traces the lines of profile `gcp` link to.
 
     Raises:
         SettingsError: A value is not allowed; the message names the variable, the value and what is.
     """
 
-    service_name: str = _variable("SERVICE_NAME", "unknown_service", str.strip)
-    version: str = _variable("VERSION", "unknown", str.strip)
-    environment: str = _variable("ENVIRONMENT", "development", str.strip)
-    log_level: str = _variable("LOG_LEVEL", "", str.strip)
-    log_format: str = _variable("LOG_FORMAT", "json", str.strip)
+    service_name: str = _variable("SERVICE_NAME", "unknown_service", str)
+    version: str = _variable("VERSION", "unknown", str)
+    environment: str = _variable("ENVIRONMENT", "development", str)
+    log_level: str = _variable("LOG_LEVEL", "", str)
+    log_levels: tuple[tuple[str, str], ...] = _variable("LOG_LEVELS", "", _levels, _LOGGER_LEVELS)
+    log_format: str = _variable("LOG_FORMAT", "json", str)
+    log_profile: str = _variable("LOG_PROFILE", "default", str)
+    log_output: str = _variable("LOG_OUTPUT", "stdout", str)
+    log_file_path: str = _variable("LOG_FILE_PATH", "", str)
+    log_file_mode: int = _variable("LOG_FILE_MODE", "0640", _octal, _MODE)
+    log_retention_days: int = _variable("LOG_RETENTION_DAYS", "30", int, _WHOLE_NUMBER)
+    log_queue_size: int = _variable("LOG_QUEUE_SIZE", "0", int, _WHOLE_NUMBER)
+    log_sample_rates: tuple[tuple[str, float], ...] = _variable("LOG_SAMPLE_RATE", "1", _rates, _RATES)
+    log_slow_seconds: float = _variable("LOG_SLOW_SECONDS", "1", float, _SECONDS)
+    log_buffer_lines: int = _variable("LOG_BUFFER_LINES", "0", int, _WHOLE_NUMBER)
+    log_fold_seconds: float = _variable("LOG_FOLD_SECONDS", "0", float, _SECONDS)
+    audit_log_path: str = _variable("AUDIT_LOG_PATH", "", str)
     sensitive_fields: tuple[str, ...] = _variable("SENSITIVE_FIELDS", "password,token,secret", _names)
+    sensitive_patterns: tuple[str, ...] = _variable("SENSITIVE_PATTERNS", "", _words)
+    redact: Callable[[str], str] | None = None
+    google_cloud_project: str = _variable("GOOGLE_CLOUD_PROJECT", "", str)
 
     def __post_init__(self) -> None:
         default_level = "DEBUG" if self.environment.lower() == "development" else "INFO"
-        self._set("environment", self.environment.lower())
-        self._set("log_format", self.log_format.lower())
+        for name in ("environment", "log_format", "log_profile", "log_output"):
+            self._set(name, getattr(self, name).lower())
         self._set("log_level", self.log_level.upper() or default_level)
-        if isinstance(self.sensitive_fields, str):
-            self._set("sensitive_fields", _names(self.sensitive_fields))
+        for name, (parse, allowed) in _TEXTS.items():
+            given = getattr(self, name)
+            if isinstance(given, str):
+                try:
+                    self._set(name, parse(given))
+                except ValueError:
+                    raise SettingsError(self.variables()[name], given, allowed) from None
         self._require("service_name", bool(self.service_name), "a name")
-        self._require("environment", self.environment in ENVIRONMENTS, f"one of {', '.join(ENVIRONMENTS)}")
-        self._require("log_level", self.log_level in LOG_LEVELS, f"one of {', '.join(LOG_LEVELS)}")
-        self._require("log_format", self.log_format in LOG_FORMATS, f"one of {', '.join(LOG_FORMATS)}")
+        for name, choices in _CHOICES.items():
+            self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
+        for name, least in _WHOLE_NUMBERS.items():
+            self._require(name, _is_whole(getattr(self, name), least), f"a whole number from {least}")
+        for name in ("log_slow_seconds", "log_fold_seconds"):
+            self._require(name, _is_number(getattr(self, name), math.inf), _SECONDS)
+        self._require("log_levels", all(level in LOG_LEVELS for _, level in self.log_levels), _LOGGER_LEVELS)
+        self._require("log_sample_rates", all(_is_number(rate, 1) for _, rate in self.log_sample_rates), _RATES)
+        self._require("log_file_path", bool(self.log_file_path) or self.log_output != "file", "a path to a file")
+        self._require("log_file_mode", _is_whole(self.log_file_mode, 0o200) and self.log_file_mode <= 0o777, _MODE)
+        self._require("sensitive_patterns", all(map(_compiles, self.sensitive_patterns)), _PATTERNS)
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # the way a frozen dataclass sets its own fields
@@ -111,14 +234,29 @@ class Settings:
         return (*self.sensitive_fields, *ALWAYS_SENSITIVE)
 
     @classmethod
+    def read(cls, name: str) -> Any:
+        """What the environment says of one setting, whatever is wrong with the others."""
+        read: Callable[[], Any] = cls.__dataclass_fields__[name].default_factory  # type: ignore[assignment]
+        return read()
+
+    @classmethod
     def variables(cls) -> dict[str, str]:
-        """The environment variable of every setting."""
-        return {f.name: f.metadata["variable"] for f in dataclasses.fields(cls)}
+        """The environment variable of every setting that has one."""
+        return {f.name: f.metadata["variable"] for f in dataclasses.fields(cls) if f.metadata}
 
     def __str__(self) -> str:
         """One `VARIABLE=value` per line."""
-        return "\n".join(f"{variable}={_text(getattr(self, name))}" for name, variable in self.variables().items())
+        return "\n".join(
+            f"{variable}={_text(name, getattr(self, name))}" for name, variable in self.variables().items()
+        )
 
 
-def _text(value: Any) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+def _text(name: str, value: Any) -> str:
+    """A value as its variable would have it."""
+    if name == "log_file_mode":
+        return f"{value:04o}"
+    if name == "sensitive_patterns":
+        return " ".join(value)
+    if isinstance(value, tuple):
+        return ",".join(item if isinstance(item, str) else f"{item[0]}={item[1]}" for item in value)
+    return str(value)

@@ -24,8 +24,23 @@ def test_without_any_variable_everything_has_its_default():
         "version": "unknown",
         "environment": "development",
         "log_level": "DEBUG",
+        "log_levels": (),
         "log_format": "json",
+        "log_profile": "default",
+        "log_output": "stdout",
+        "log_file_path": "",
+        "log_file_mode": 0o640,
+        "log_retention_days": 30,
+        "log_queue_size": 0,
+        "log_sample_rates": (("*", 1.0),),
+        "log_slow_seconds": 1.0,
+        "log_buffer_lines": 0,
+        "log_fold_seconds": 0.0,
+        "audit_log_path": "",
         "sensitive_fields": ("password", "token", "secret"),
+        "sensitive_patterns": (),
+        "redact": None,
+        "google_cloud_project": "",
     }
 
 
@@ -39,6 +54,28 @@ def test_without_any_variable_everything_has_its_default():
         ("LOG_FORMAT", "TEXT", "log_format", "text"),
         ("SENSITIVE_FIELDS", "pin, ssn ,,", "sensitive_fields", ("pin", "ssn")),
         ("SENSITIVE_FIELDS", "", "sensitive_fields", ()),
+        ("SENSITIVE_PATTERNS", r"\bAB-\d+ [xy]z", "sensitive_patterns", (r"\bAB-\d+", "[xy]z")),
+        (
+            "LOG_LEVELS",
+            "sqlalchemy.engine=warn, httpx = INFO,",
+            "log_levels",
+            (("sqlalchemy.engine", "WARN"), ("httpx", "INFO")),
+        ),
+        ("LOG_PROFILE", "ECS", "log_profile", "ecs"),
+        ("LOG_FILE_MODE", "600", "log_file_mode", 0o600),
+        ("LOG_RETENTION_DAYS", "7", "log_retention_days", 7),
+        ("LOG_QUEUE_SIZE", "10000", "log_queue_size", 10_000),
+        ("LOG_SAMPLE_RATE", "0.1", "log_sample_rates", (("*", 0.1),)),
+        (
+            "LOG_SAMPLE_RATE",
+            "/items/{item_id}=0.01,*=0.5",
+            "log_sample_rates",
+            (("/items/{item_id}", 0.01), ("*", 0.5)),
+        ),
+        ("LOG_SLOW_SECONDS", "0.25", "log_slow_seconds", 0.25),
+        ("LOG_BUFFER_LINES", "200", "log_buffer_lines", 200),
+        ("LOG_FOLD_SECONDS", "5", "log_fold_seconds", 5.0),
+        ("AUDIT_LOG_PATH", "audit.log", "audit_log_path", "audit.log"),
     ],
 )
 def test_a_variable_is_read(monkeypatch, variable, text, name, value):
@@ -99,6 +136,20 @@ def test_the_default_level_depends_on_the_environment(monkeypatch, environment, 
         ("ENVIRONMENT", "prod", f"ENVIRONMENT='prod' is not valid: expected one of {', '.join(ENVIRONMENTS)}"),
         ("LOG_LEVEL", "loud", f"LOG_LEVEL='LOUD' is not valid: expected one of {', '.join(LOG_LEVELS)}"),
         ("LOG_FORMAT", "xml", f"LOG_FORMAT='xml' is not valid: expected one of {', '.join(LOG_FORMATS)}"),
+        ("LOG_PROFILE", "elk", "LOG_PROFILE='elk' is not valid: expected one of default, ecs, otel, gcp"),
+        ("LOG_OUTPUT", "stderr", "LOG_OUTPUT='stderr' is not valid: expected one of stdout, file"),
+        ("LOG_OUTPUT", "file", "LOG_FILE_PATH='' is not valid: expected a path to a file"),
+        (
+            "LOG_FILE_MODE",
+            "rw-r",
+            "LOG_FILE_MODE='rw-r' is not valid: expected permissions in octal, from 0200 to 0777",
+        ),
+        ("LOG_FILE_MODE", "0001", "LOG_FILE_MODE=1 is not valid: expected permissions in octal, from 0200 to 0777"),
+        ("LOG_RETENTION_DAYS", "0", "LOG_RETENTION_DAYS=0 is not valid: expected a whole number from 1"),
+        ("LOG_QUEUE_SIZE", "-1", "LOG_QUEUE_SIZE=-1 is not valid: expected a whole number from 0"),
+        ("LOG_QUEUE_SIZE", "many", "LOG_QUEUE_SIZE='many' is not valid: expected a whole number"),
+        ("LOG_FOLD_SECONDS", "nan", "LOG_FOLD_SECONDS=nan is not valid: expected a number of seconds from 0"),
+        ("LOG_SLOW_SECONDS", "inf", "LOG_SLOW_SECONDS=inf is not valid: expected a number of seconds from 0"),
     ],
 )
 def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(monkeypatch, variable, text, message):
@@ -108,6 +159,54 @@ def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(monkeypatc
         Settings()
 
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("LOG_LEVELS", "httpx"),
+        ("LOG_LEVELS", "=INFO"),
+        ("LOG_LEVELS", "httpx=LOUD"),
+        ("LOG_SAMPLE_RATE", "1.5"),
+        ("LOG_SAMPLE_RATE", "half"),
+        ("LOG_SAMPLE_RATE", "/items=0.1,0.5"),
+        ("SENSITIVE_PATTERNS", "fine (open"),
+    ],
+)
+def test_a_wrong_list_is_refused(monkeypatch, variable, text):
+    monkeypatch.setenv(variable, text)
+
+    with pytest.raises(SettingsError, match=f"^{variable}=.* is not valid: expected .*"):
+        Settings()
+
+
+def test_a_list_may_be_given_as_the_text_of_its_variable():
+    given = Settings(log_levels="httpx=info", log_sample_rates="0.5", sensitive_patterns="a b", sensitive_fields="pin")
+
+    assert given == Settings(
+        log_levels=(("httpx", "INFO"),),
+        log_sample_rates=(("*", 0.5),),
+        sensitive_patterns=("a", "b"),
+        sensitive_fields=("pin",),
+    )
+
+
+def test_a_wrong_text_given_for_a_list_is_refused():
+    with pytest.raises(SettingsError, match="LOG_LEVELS='httpx' is not valid: expected logger=LEVEL"):
+        Settings(log_levels="httpx")
+
+
+@pytest.mark.parametrize("value", ["5", True, 2.5, None])
+def test_a_number_of_the_wrong_type_is_refused(value):
+    with pytest.raises(SettingsError, match="LOG_QUEUE_SIZE=.* is not valid: expected a whole number from 0"):
+        Settings(log_queue_size=value)
+
+
+def test_one_variable_can_be_read_whatever_is_wrong_with_the_others(monkeypatch):
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    monkeypatch.setenv("SENSITIVE_FIELDS", "pin")
+
+    assert Settings.read("sensitive_fields") == ("pin",)
 
 
 def test_a_wrong_keyword_is_named_as_its_variable():
@@ -147,18 +246,38 @@ def test_settings_are_equal_when_their_values_are():
 
 
 def test_settings_print_as_the_environment_they_stand_for():
-    assert str(Settings(service_name="orders", version="1")).splitlines() == [
+    assert str(Settings(service_name="orders", version="1", log_levels="httpx=INFO")).splitlines() == [
         "SERVICE_NAME=orders",
         "VERSION=1",
         "ENVIRONMENT=development",
         "LOG_LEVEL=DEBUG",
+        "LOG_LEVELS=httpx=INFO",
         "LOG_FORMAT=json",
+        "LOG_PROFILE=default",
+        "LOG_OUTPUT=stdout",
+        "LOG_FILE_PATH=",
+        "LOG_FILE_MODE=0640",
+        "LOG_RETENTION_DAYS=30",
+        "LOG_QUEUE_SIZE=0",
+        "LOG_SAMPLE_RATE=*=1.0",
+        "LOG_SLOW_SECONDS=1.0",
+        "LOG_BUFFER_LINES=0",
+        "LOG_FOLD_SECONDS=0.0",
+        "AUDIT_LOG_PATH=",
         "SENSITIVE_FIELDS=password,token,secret",
+        "SENSITIVE_PATTERNS=",
+        "GOOGLE_CLOUD_PROJECT=",
     ]
 
 
 def test_what_settings_print_can_be_read_back(monkeypatch):
-    settings = Settings(service_name="orders", environment="production", sensitive_fields=("pin", "ssn"))
+    settings = Settings(
+        service_name="orders",
+        environment="production",
+        sensitive_fields=("pin", "ssn"),
+        sensitive_patterns=("a", "b"),
+        log_sample_rates="/x=0.1,*=0.5",
+    )
     for line in str(settings).splitlines():
         monkeypatch.setenv(*line.split("=", 1))
 

@@ -179,6 +179,23 @@ _METRICS: Final = (
         GUIDE_BUCKETS,
     ),
     Metric(
+        "log_records_total",
+        "counter",
+        ("level",),
+        "",
+        "Log records that were handed to a handler of this library, by level.",
+        process_wide=True,
+        hot=True,
+    ),
+    Metric(
+        "log_records_dropped_total",
+        "counter",
+        (),
+        "",
+        "Log records that could not be written, or that found the queue full.",
+        process_wide=True,
+    ),
+    Metric(
         "asgi_obs_internal_errors_total",
         "counter",
         ("component",),

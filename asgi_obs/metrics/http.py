@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from asgi_obs.classify import error_type
 from asgi_obs.exchange import Exchange, ExchangeMiddleware, HttpExchange, WebSocketExchange
 from asgi_obs.metrics.buckets import buckets_of
-from asgi_obs.metrics.catalogue import create
+from asgi_obs.metrics.catalogue import CATALOGUE, create
 from asgi_obs.metrics.labels import (
     CustomLabels,
     EndpointLabel,
@@ -90,8 +90,9 @@ class MetricsMiddleware(ExchangeMiddleware, Observer):
         self._started = self._http.started
         self._websocket = WebSocketMetrics(registry, endpoint=endpoint, max_series=max_series)
         self._streams = EventStreamMetrics(registry, endpoint=endpoint, max_series=max_series)
-        create("asgi_obs_internal_errors_total", registry)
-        create("asgi_obs_label_overflow_total", registry)
+        for metric in CATALOGUE.values():
+            if metric.process_wide:
+                create(metric.name, registry)
         super().__init__(app, observers=(self,))
 
     def on_start(self, exchange: Exchange) -> None:
