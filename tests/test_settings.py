@@ -198,7 +198,7 @@ def test_a_wrong_text_given_for_a_list_is_refused():
 
 @pytest.mark.parametrize("value", ["5", True, 2.5, None])
 def test_a_number_of_the_wrong_type_is_refused(value):
-    with pytest.raises(SettingsError, match="LOG_QUEUE_SIZE=.* is not valid: expected a whole number from 0"):
+    with pytest.raises(SettingsError, match=r"LOG_QUEUE_SIZE=.* is not valid: expected a whole number from 0"):
         Settings(log_queue_size=value)
 
 
