@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from asgi_obs import redaction
-from asgi_obs.redaction import MASK, Redactor, redact_sensitive_data, redactor_of
+from asgi_obs import errors
+from asgi_obs.errors import ConfigurationError
+from asgi_obs.redaction import MASK, Redactor, keys, redact_sensitive_data, redactor_for, redactor_of, structures
+from asgi_obs.settings import Settings
 
 REDACTOR = Redactor(["password", "token", "secret", "api_key", "authorization", "cookie"])
 
@@ -132,7 +134,7 @@ def test_a_cycle_ends() -> None:
     data: dict[str, Any] = {"token": 1}
     data["self"] = data
     data["list"] = [data]
-    assert REDACTOR.redact(data) == {"token": MASK, "self": redaction.CIRCULAR, "list": [redaction.CIRCULAR]}
+    assert REDACTOR.redact(data) == {"token": MASK, "self": structures.CIRCULAR, "list": [structures.CIRCULAR]}
 
 
 def test_one_object_in_two_places_is_no_cycle() -> None:
@@ -146,7 +148,7 @@ def test_what_is_too_deep_to_look_into_does_not_leave() -> None:
         data = [data]
     text = repr(REDACTOR.redact(data))
     assert "hunter2" not in text
-    assert redaction.TOO_DEEP in text
+    assert structures.TOO_DEEP in text
 
 
 def test_what_is_moderately_deep_is_copied_whole() -> None:
@@ -157,11 +159,11 @@ def test_what_is_moderately_deep_is_copied_whole() -> None:
 
 
 def test_a_small_object_that_unfolds_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redaction, "MAX_CONTAINERS", 1000)
+    monkeypatch.setattr(structures, "MAX_CONTAINERS", 1000)
     data: list[Any] = []
     for _ in range(40):
         data = [data, data]
-    assert redaction.TOO_LARGE in repr(REDACTOR.redact(data))
+    assert structures.TOO_LARGE in repr(REDACTOR.redact(data))
 
 
 def test_an_object_that_cannot_be_read_does_not_cost_the_rest() -> None:
@@ -208,7 +210,7 @@ def test_an_object_that_breaks_the_walk_itself_is_masked() -> None:
         ("http://h:8080/@ann", "http://h:8080/@ann"),
         ("http://[::1]:80/@ann", "http://[::1]:80/@ann"),
         ("http://h/x?y=1#z", "http://h/x?y=1#z"),
-        ("ann@example.com?token=x", "ann@example.com?token=x"),
+        ("ann@example.com?token=x", "ann@example.com?token=******"),
     ],
 )
 def test_urls_in_texts_lose_userinfo_and_sensitive_parameters(text: str, redacted: str) -> None:
@@ -317,11 +319,11 @@ def test_a_redactor_is_shared_by_all_who_use_the_same_words() -> None:
 
 def test_keys_of_clients_do_not_pile_up() -> None:
     redactor = Redactor(["token"])
-    for number in range(3 * redaction.MAX_VERDICTS):
+    for number in range(3 * keys.MAX_VERDICTS):
         redactor.is_sensitive(f"key-{number}")
-        redactor.is_sensitive(f"key-{number}" * redaction.MAX_KEPT_KEY)
-    assert len(redactor._verdicts) <= redaction.MAX_VERDICTS
-    assert max(map(len, redactor._verdicts)) <= redaction.MAX_KEPT_KEY
+        redactor.is_sensitive(f"key-{number}" * keys.MAX_KEPT_KEY)
+    assert len(redactor.verdicts) <= keys.MAX_VERDICTS
+    assert max(map(len, redactor.verdicts)) <= keys.MAX_KEPT_KEY
     assert redactor.is_sensitive("token")
 
 
@@ -347,3 +349,130 @@ def test_no_secret_survives_in_a_query(secret: str) -> None:
 def test_no_value_under_a_sensitive_key_survives(data: Any) -> None:
     text = repr(REDACTOR.redact(data))
     assert not re.search(r"'(?:token|Password)': (?!'\*{6}')", text)
+
+
+def test_the_redactor_of_settings_has_their_words_patterns_and_rule() -> None:
+    settings = Settings(
+        sensitive_fields=("iban",), sensitive_patterns=(r"C-\d+",), redact=lambda text: text.replace("ann", "?")
+    )
+    redactor = redactor_for(settings)
+
+    assert redactor is redactor_for(settings)
+    assert redactor.redact({"iban": 1, "password": 2, "a": "C-17 of ann"}) == {
+        "iban": MASK,
+        "password": 2,
+        "a": f"{MASK} of ?",
+    }
+
+
+def test_the_patterns_of_the_environment_are_for_all_who_have_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENSITIVE_PATTERNS", "x+ y+")
+    assert redactor_of().redact_text("axxb yy") == f"a{MASK}b {MASK}"
+    assert redact_sensitive_data(["axxb"]) == [f"a{MASK}b"]
+
+
+def test_redacted_data_is_a_copy_whatever_is_in_it() -> None:
+    data = {"a": [1, {"b": 2}]}
+    copy = redact_sensitive_data(data)
+    copy["a"][1]["b"] = 3
+    assert data == {"a": [1, {"b": 2}]}
+
+
+@pytest.mark.parametrize(
+    ("options", "option"), [({"patterns": ["("]}, "patterns"), ({"patterns": [5]}, "patterns"), ({"rule": 5}, "rule")]
+)
+def test_wrong_options_are_said_at_once(options: Any, option: str) -> None:
+    with pytest.raises(ConfigurationError, match=option):
+        Redactor([], **options)
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    reported: list[str] = []
+    monkeypatch.setattr(errors, "_listeners", [reported.append])
+    return reported
+
+
+def test_what_is_no_text_is_masked_and_reported(reported: list[str]) -> None:
+    broken: Any = [5]
+
+    assert REDACTOR.redact_text(broken) == MASK
+    assert REDACTOR.redact_query(broken) == MASK
+    assert reported == ["Redactor.redact_text", "Redactor.redact_query"]
+
+
+def test_other_headers_are_redacted_as_texts() -> None:
+    headers = [(b"referer", b"https://h/?token=x"), (b"x-note", b"caf\xe9")]
+    assert REDACTOR.redact_headers(headers) == [(b"referer", b"https://h/?token=******"), (b"x-note", b"caf\xe9")]
+
+
+def test_counts_under_sensitive_keys_stay() -> None:
+    assert REDACTOR.redact_field("max_tokens", 512) == 512
+    assert REDACTOR.redact_field("max_tokens", "512") == MASK
+    assert REDACTOR.redact({"usage": {"total_tokens": 7, "token": 7}}) == {"usage": {"total_tokens": 7, "token": MASK}}
+
+
+def test_the_number_of_a_card_is_redacted_as_a_number_too() -> None:
+    assert REDACTOR.redact_field("n", 4111111111111111) == MASK
+    assert REDACTOR.redact({"n": [4111111111111111, 4111111111111112]}) == {"n": [MASK, 4111111111111112]}
+
+
+def test_the_fields_of_a_line_are_redacted_in_place() -> None:
+    fields: dict[str, Any] = {
+        "a": "ann",
+        "n": 5,
+        "none": None,
+        "card": 4111111111111111,
+        "password": 1,
+        "url": "http://u:p@h",
+        "query": "token=x",
+        "data": {"token": 1},
+        "id": "a-1",
+        "note": "a clean text, too long",
+    }
+    for name in fields:
+        REDACTOR.is_sensitive(name)
+    REDACTOR.redact_text(fields["note"])
+    REDACTOR.redact_text("token")
+    fields["query_string"] = "token"
+    REDACTOR.is_sensitive("query_string")
+
+    assert REDACTOR.redact_fields(fields) is fields
+    assert fields == {
+        "a": "ann",
+        "n": 5,
+        "none": None,
+        "card": MASK,
+        "password": MASK,
+        "url": f"http://{MASK}@h",
+        "query": f"token={MASK}",
+        "data": {"token": MASK},
+        "id": "a-1",
+        "note": "a clean text, too long",
+        "query_string": "token",
+    }
+
+
+def test_a_message_is_judged_by_its_template_if_only_digits_were_put_in() -> None:
+    message = "order 7 stored"
+    assert REDACTOR.redact_message(message, "order %s stored", (7,)) is message
+
+
+@pytest.mark.parametrize(
+    ("template", "arguments"),
+    [
+        ("token=%s", (5,)),
+        ("it is %s", ("token=x",)),
+        ("it is %s", ({"token": 5},)),
+        ("it is %s", (4111111111111111,)),
+        ("%s", None),
+        (5, ()),
+    ],
+)
+def test_any_other_message_is_looked_at(template: Any, arguments: Any) -> None:
+    message = str(template) % arguments if arguments else "token=x"
+    assert MASK in REDACTOR.redact_message(message, template, arguments)
+
+
+def test_a_message_is_always_looked_at_where_there_are_patterns() -> None:
+    assert Redactor([], patterns=["7"]).redact_message("order 7", "order %s", (7,)) == f"order {MASK}"

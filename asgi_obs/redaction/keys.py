@@ -1,0 +1,115 @@
+"""Sensitive words, and the keys that contain one.
+
+A key is sensitive if it contains a sensitive word, whatever its case and with or without separators: `token` covers
+`token`, `X-Auth-Token` and `accessToken`. A verdict on a key is kept: asking again costs a dictionary look-up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+__all__ = ["Words", "folded"]
+
+MAX_VERDICTS: Final = 1024
+MAX_KEPT_KEY: Final = 64
+"""Characters; keys come from clients too, and what is kept must stay small."""
+
+MAX_COUNT: Final = 10**7
+"""A number from here on is no count of anything, and may be a secret."""
+
+_SEPARATORS: Final = re.compile(r"[-_. ]+")
+
+# What a key is about when it ends in one of these is how many or how long.
+_MEASURES: Final = (
+    r"(?:count|total|used|usage|limit|max|min|size|length|len|remaining|ttl|timeout|age|days|hours|minutes|seconds"
+    r"|expires_?in|expires|budget|rate)\Z"
+)
+
+
+class Words:
+    """A set of sensitive words.
+
+    Args:
+        words: As they were configured; of `api_key` and `apikey` the one with the separator says more.
+
+    Attributes:
+        pattern: What they look like in a text, for a regular expression that ignores case.
+        triggers: The same for a text that has been folded, without `-`, `_` and spaces; `asgi_obs.redaction.text`.
+        verdicts: The keys that were asked for, and whether they are sensitive.
+    """
+
+    def __init__(self, words: Iterable[str]) -> None:
+        parts = _shortest(words)
+        names = [re.escape(name) for name in parts]
+        self._search: Callable[[str], object] = re.compile("|".join(names) or r"(?!)").search
+        self._counts: Callable[[str], object] = re.compile(
+            f"(?:{'|'.join(names)})s(?![a-z])|{_MEASURES}" if names else r"(?!)"
+        ).search
+        self.pattern = "|".join(map(_written, parts.values())) or r"(?!)"
+        self.triggers = tuple(r"\.?".join(map(re.escape, word)) for word in parts.values())
+        self.verdicts: dict[str, bool] = {}
+
+    def is_sensitive(self, key: object) -> bool:
+        """Whether what is under this key is to be redacted; the key may be of any type."""
+        if type(key) is str:
+            verdict = self.verdicts.get(key)
+            return self._judge(key) if verdict is None else verdict
+        return self._judge(_text_of(key))
+
+    def _judge(self, key: str) -> bool:
+        verdict = self._search(_normal(key)) is not None
+        if len(key) <= MAX_KEPT_KEY:
+            if len(self.verdicts) >= MAX_VERDICTS:
+                self.verdicts.clear()
+            self.verdicts[key] = verdict
+        return verdict
+
+    def is_count(self, key: object, value: Any) -> bool:
+        """Whether the value under a sensitive key says how many: `max_tokens=512`, `{"sessions": 4}`."""
+        return (
+            type(value) in (int, float)
+            and -MAX_COUNT < value < MAX_COUNT
+            and self._counts(_spelled(_text_of(key))) is not None
+        )
+
+
+def folded(text: str) -> str:
+    """A text without the differences that regular expressions ignore when they ignore case."""
+    if text.isascii():
+        return text.lower()
+    return text.casefold().replace("\u0131", "i").replace("\u0307", "")  # both Turkish letters match `i`
+
+
+def _normal(word: str) -> str:
+    return _SEPARATORS.sub("", folded(word))
+
+
+def _spelled(key: str) -> str:
+    """A key in lower case, its words separated: `maxTokensUsed` is `max_tokens_used`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[-. ]", "_", key).lower()
+
+
+def _shortest(words: Iterable[str]) -> dict[str, list[str]]:
+    """The parts of those words that contain no other, by the word without separators."""
+    parts: dict[str, list[str]] = {}
+    for word in words:
+        split = [part for part in _SEPARATORS.split(folded(word)) if part]
+        name = "".join(split)
+        if len(split) > len(parts.get(name, ())):
+            parts[name] = split
+    return {name: parts[name] for name in sorted(parts) if not any(o in name for o in parts if o != name)}
+
+
+def _written(parts: list[str]) -> str:
+    return r"[-_. ]{0,2}".join(r"[-_]?".join(map(re.escape, part)) for part in parts)
+
+
+def _text_of(key: object) -> str:
+    if isinstance(key, (bytes, bytearray)):
+        return key.decode("latin-1")
+    try:
+        return str.__str__(key) if isinstance(key, str) else str(key)
+    except Exception:  # noqa: BLE001 - a key that cannot be read is judged by its class
+        return type(key).__name__
