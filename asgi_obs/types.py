@@ -95,6 +95,17 @@ class Observer(Protocol):
         """
         return None
 
+    def on_body(self, exchange: Exchange, message: Message) -> None:
+        """Called when a piece of the body of an HTTP request or response has passed; not for HEAD's responses.
+
+        Args:
+            exchange: The exchange; the bytes of this piece are counted already.
+            message: `http.request`, before the application gets it, or `http.response.body`, when the server has
+                accepted it. It belongs to them and must not be changed. Files that the server sends itself
+                (`http.response.pathsend`, `http.response.zerocopysend`) are not shown.
+        """
+        return None
+
     def on_end(self, exchange: Exchange) -> None:
         """Called once, when the exchange has ended: every field of it is final.
 

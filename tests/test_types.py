@@ -20,11 +20,11 @@ def test_a_function_of_the_scope_is_a_route_resolver():
     assert not isinstance("/a", RouteResolver)
 
 
-@pytest.mark.parametrize("hook", ["on_start", "on_response_start", "on_message", "on_end", "on_return"])
+@pytest.mark.parametrize("hook", ["on_start", "on_response_start", "on_message", "on_body", "on_end", "on_return"])
 def test_an_observer_without_a_hook_of_its_own_does_nothing(hook):
     class Silent(Observer): ...
 
-    messages = [{}] if hook in {"on_response_start", "on_message"} else []
+    messages = [{}] if hook in {"on_response_start", "on_message", "on_body"} else []
 
     assert getattr(Silent(), hook)(None, *messages) is None
 

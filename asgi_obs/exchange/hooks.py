@@ -17,13 +17,14 @@ class Hooks:
         observers: From the outermost to the innermost: starts run in this order, ends in the reverse.
     """
 
-    __slots__ = ("end", "message", "observers", "response_start", "returned", "start")
+    __slots__ = ("body", "end", "message", "observers", "response_start", "returned", "start")
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.observers = tuple(observers)
         self.start = _overridden(self.observers, "on_start")
         self.response_start = _overridden(self.observers, "on_response_start")
         self.message = _overridden(self.observers, "on_message")
+        self.body = _overridden(self.observers, "on_body")
         self.end = _overridden(self.observers[::-1], "on_end")
         self.returned = _overridden(self.observers[::-1], "on_return")
 

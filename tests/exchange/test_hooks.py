@@ -35,6 +35,9 @@ class Failing(Observer):
     def on_message(self, exchange, message):
         raise ValueError("on_message")
 
+    def on_body(self, exchange, message):
+        raise ValueError("on_body")
+
     def on_end(self, exchange):
         raise ValueError("on_end")
 
@@ -50,7 +53,7 @@ class FailingStart(Observer):
 class Unnamed(Observer):
     """Hooks that are callables, but not functions: they have no `__qualname__`. This one takes no exchange."""
 
-    on_start = on_response_start = on_message = on_end = on_return = staticmethod(
+    on_start = on_response_start = on_message = on_body = on_end = on_return = staticmethod(
         functools.partial(int, "not a number")
     )
 
@@ -96,8 +99,10 @@ def test_every_failure_of_a_hook_is_counted_with_its_place(server, reports):
 
     assert reports == [
         "FailingStart.on_start",
+        "Failing.on_body",
         "Failing.on_response_start",
         "Failing.on_message",
+        "Failing.on_body",
         "Failing.on_message",
         "Failing.on_end",
         "Failing.on_return",
@@ -157,13 +162,65 @@ def test_a_hook_that_is_not_overridden_is_not_called():
 
     hooks = Hooks([OnlyEnd()])
 
-    assert [len(group) for group in (hooks.start, hooks.response_start, hooks.message, hooks.end, hooks.returned)] == [
-        0,
-        0,
-        0,
-        1,
-        0,
-    ]
+    others = (hooks.start, hooks.response_start, hooks.message, hooks.body, hooks.returned)
+    assert (len(hooks.end), others) == (1, ((), (), (), (), ()))
+
+
+class Bodies(Observer):
+    """Writes down what it sees of bodies, and the bytes that were counted by then."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_body(self, exchange, message):
+        self.seen.append((message, exchange.bytes_in, exchange.bytes_out))
+
+
+def test_every_piece_of_a_body_is_seen_when_it_has_passed_as_the_object_it_is(server):
+    asked = [{"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.request", "body": b"bc"}]
+    answered = [{"type": "http.response.body", "body": b"d", "more_body": True}, {"type": "http.response.body"}]
+
+    async def app(scope, receive, send):
+        for _ in asked:
+            await receive()
+        for message in [EVENT_STREAM, *answered]:
+            await send(message)
+
+    bodies = Bodies()
+    server(asked).run(ExchangeMiddleware(app, observers=[bodies]), http_scope())
+
+    assert [counts for _, *counts in bodies.seen] == [[1, 0], [3, 0], [3, 1], [3, 1]]
+    assert all(seen is passed for (seen, *_), passed in zip(bodies.seen, asked + answered, strict=True))
+
+
+def test_a_piece_that_the_server_refused_is_not_seen(server):
+    bodies = Bodies()
+    refusing = server([], refuse=lambda message: ValueError() if message is DONE else None)
+
+    async def app(scope, receive, send):
+        await send(EVENT_STREAM)
+        await send(DONE)
+
+    refusing.run(ExchangeMiddleware(app, observers=[bodies]), http_scope())
+
+    assert bodies.seen == []
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [("HEAD", DONE), ("GET", {"type": "http.response.pathsend", "path": __file__})],
+    ids=["HEAD", "pathsend"],
+)
+def test_what_is_no_body_or_not_sent_by_us_is_not_seen(server, method, message):
+    bodies = Bodies()
+
+    async def app(scope, receive, send):
+        await send(EVENT_STREAM)
+        await send(message)
+
+    server([]).run(ExchangeMiddleware(app, observers=[bodies]), http_scope("/", method))
+
+    assert bodies.seen == []
 
 
 def test_an_observer_need_not_be_a_subclass_of_observer(server):

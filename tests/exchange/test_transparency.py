@@ -119,6 +119,8 @@ class Everything(Observer):
 
     def on_message(self, exchange, message): ...
 
+    def on_body(self, exchange, message): ...
+
     def on_end(self, exchange):
         self.exchange = exchange
 
