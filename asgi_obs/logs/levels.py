@@ -6,9 +6,12 @@ import logging
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
-__all__ = ["LEVEL_NAMES", "TRACE", "TraceLogger", "get_logger", "level_name"]
+__all__ = ["AUDIT", "LEVEL_NAMES", "TRACE", "TraceLogger", "get_logger", "level_name"]
 
 TRACE: Final = 5
+
+AUDIT: Final = "audit"
+"""The logger whose records are held rather than lost."""
 
 LEVEL_NAMES: Final = {
     TRACE: "TRACE",
