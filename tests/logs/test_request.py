@@ -24,6 +24,8 @@ from asgi_obs.correlation import CorrelationIdMiddleware
 from asgi_obs.errors import ConfigurationError
 from asgi_obs.exchange import Exchange, current_exchange
 from asgi_obs.logs import LogContext, RequestLoggingMiddleware, StructuredLogFormatter, bind
+from asgi_obs.logs.capture import Capture
+from asgi_obs.logs.sampling import Sampling
 from asgi_obs.settings import Settings
 from asgi_obs.testing import drive, http_scope, websocket_scope
 from asgi_obs.types import ASGIApp, Message, Receive, Scope, Send
@@ -209,21 +211,30 @@ async def test_the_client_is_told_by_trusted_proxies_only(serve: Any, sink: Any)
     assert [line["client_ip"] for line in sink.lines] == ["203.0.113.7", "198.51.100.1"]
 
 
-async def test_the_words_that_are_redacted_in_a_query_can_be_given(serve: Any, sink: Any) -> None:
-    await serve(responding(), http_scope(query_string=b"iban=1&a=2"), sensitive_keys=["iban"])
+async def test_the_settings_say_what_is_redacted(serve: Any, sink: Any) -> None:
+    await serve(responding(), http_scope(query_string=b"iban=1&a=2"), settings=Settings(sensitive_fields=("iban",)))
     assert sink.records[0].query == sink.line["query"] == "iban=******&a=2"
 
 
-async def test_the_formatter_redacts_what_the_middleware_let_pass(serve: Any, sink: Any) -> None:
+async def test_what_the_client_wrote_is_redacted_in_message_path_and_user_agent(serve: Any, sink: Any) -> None:
     headers = [(b"user-agent", b"bot http://u:p@h")]
-    await serve(responding(), http_scope("/http://u:p@h", headers=headers, query_string=b"token=x"), sensitive_keys=[])
-    line = sink.line
-    assert (line["query"], line["path"], line["user_agent"]) == (
-        "token=******",
-        "/http://******@h",
-        "bot http://******@h",
-    )
-    assert "u:p@" not in sink.text
+    await serve(responding(), http_scope("/http://u:p@h", headers=headers))
+    (record,) = sink.records
+    assert (record.msg, record.path) == ("GET /http://******@h 200", "/http://******@h")
+    assert record.user_agent == "bot http://******@h"
+
+
+async def test_a_token_in_the_path_is_redacted(serve: Any, sink: Any) -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
+    await serve(responding(), http_scope(f"/reset/{token}"))
+    (record,) = sink.records
+    assert (record.msg, record.path) == ("GET /reset/****** 200", "/reset/******")
+
+
+async def test_the_formatter_redacts_what_the_middleware_let_pass(serve: Any, sink: Any) -> None:
+    await serve(responding(), http_scope(query_string=b"iban=1&pin=2"), settings=Settings(sensitive_fields=("pin",)))
+    sink.setFormatter(StructuredLogFormatter(settings=Settings(sensitive_fields=("iban",))))
+    assert sink.format(sink.records[0]).count("iban=******&pin=******") == 1
 
 
 async def test_a_formatter_with_a_word_for_our_own_fields_redacts_them(serve: Any, sink: Any) -> None:
@@ -397,11 +408,56 @@ async def test_two_requests_at_once_never_mix(sink: Any, logger: logging.Logger)
         ("trusted_proxies", "10.0.0.1"),
         ("trusted_proxies", ["nonsense"]),
         ("user_id", "ann"),
+        ("sampling", 0.5),
+        ("capture", ["accept"]),
+        ("settings", {}),
     ],
 )
 def test_a_wrong_option_is_refused(option: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=option):
         RequestLoggingMiddleware(responding(), **{option: value})
+
+
+async def test_of_successes_a_share_is_written_and_says_so(serve: Any, sink: Any) -> None:
+    for rate in (0, 0.4, 0.5, 1):  # the ID c-1 stands at 0.4585
+        await serve(responding(), sampling=Sampling(rate))
+    assert [line.get("sample_rate") for line in sink.lines] == [0.5, None]
+
+
+@pytest.mark.parametrize("status", [404, 500])
+async def test_errors_are_written_whatever_is_sampled(serve: Any, sink: Any, status: int) -> None:
+    await serve(responding(status), sampling=Sampling(0))
+    assert (sink.line["status_code"], "sample_rate" in sink.line) == (status, False)
+
+
+async def test_a_route_that_is_sampled_is_the_template(sink: Any, logger: logging.Logger) -> None:
+    async def item(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("x")
+
+    middleware = Middleware(RequestLoggingMiddleware, logger=logger.name, sampling=Sampling({"/items/{item_id}": 0}))
+    app = Starlette(routes=[Route("/items/{item_id}", item), Route("/health", item)], middleware=[middleware])
+    logger.setLevel(logging.INFO)
+    for path in ("/items/3", "/health"):
+        await drive(app, http_scope(path))
+    assert sink.line["path"] == "/health"
+
+
+async def test_the_settings_say_what_is_sampled_unless_it_is_given(serve: Any, sink: Any) -> None:
+    settings = Settings(log_sample_rates=(("*", 0.0),))
+    await serve(responding(), settings=settings)
+    assert sink.records == []
+    await serve(responding(), settings=settings, sampling=Sampling())
+    assert "sample_rate" not in sink.line
+
+
+async def test_what_is_captured_is_in_the_line(serve: Any, sink: Any) -> None:
+    capture = Capture(request_headers=["accept", "authorization"], request_body=["application/json"])
+    headers = [(b"content-type", b"application/json"), (b"accept", b"a/b"), (b"authorization", b"Bearer x")]
+    incoming = [{"type": "http.request", "body": b'{"user": {"token": "x", "name": "ann"}}'}]
+    await serve(responding(), http_scope("/x", "POST", headers), incoming, capture=capture)
+    line = sink.line
+    assert line["request_headers"] == {"accept": "a/b", "authorization": "******"}
+    assert line["request_body"] == {"user": {"token": "******", "name": "ann"}}
 
 
 BYTES = st.binary(max_size=30)
