@@ -6,19 +6,19 @@ line and the span get it too, whichever thread it is called in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Final
 
 from asgi_obs.exchange import Exchange, current_exchange
 
-__all__ = ["LogContext", "ambient_fields", "bind", "given_fields"]
+__all__ = ["Layer", "LogContext", "ambient_fields", "bind", "current_layer", "given_fields"]
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
-class _Layer:
+class Layer:
     """The fields that hold in one place; never changed, so that no task sees what another adds.
 
     Attributes:
@@ -27,14 +27,16 @@ class _Layer:
         exchange: That exchange: its own fields stand between the two.
         outer: The layer to return to.
         owner: The context that made it; None if `bind` did.
+        seen: What a reader has made of its fields, for that reader to know again.
     """
 
-    __slots__ = ("around", "exchange", "fields", "outer", "owner")
+    __slots__ = ("around", "exchange", "fields", "outer", "owner", "seen")
 
-    def __init__(self, own: Mapping[str, Any], outer: _Layer | None, owner: LogContext | None) -> None:
+    def __init__(self, own: Mapping[str, Any], outer: Layer | None, owner: LogContext | None) -> None:
         self.exchange = current_exchange()
         self.outer = outer
         self.owner = owner
+        self.seen: tuple[object, dict[str, Any], dict[str, Any]] | None = None
         if outer is None:
             self.around, self.fields = _NOTHING, own
         elif outer.exchange is self.exchange:
@@ -43,7 +45,7 @@ class _Layer:
             self.around, self.fields = {**outer.around, **outer.fields}, own
 
 
-_layer: ContextVar[_Layer | None] = ContextVar("asgi_obs.log_context", default=None)
+_layer: ContextVar[Layer | None] = ContextVar("asgi_obs.log_context", default=None)
 
 
 class LogContext:
@@ -64,7 +66,7 @@ class LogContext:
         self._fields = fields if correlation_id is None else {"correlation_id": correlation_id, **fields}
 
     def __enter__(self) -> LogContext:  # noqa: PYI034 - `Self` is not in Python 3.10
-        _layer.set(_Layer(self._fields, _layer.get(), self))
+        _layer.set(Layer(self._fields, _layer.get(), self))
         return self
 
     def __exit__(
@@ -98,7 +100,7 @@ def bind(**fields: Any) -> None:
         exchange.bind(**fields)
         return
     layer = _layer.get()
-    bound = _Layer(fields, layer, None if layer is None else layer.owner)
+    bound = Layer(fields, layer, None if layer is None else layer.owner)
     # In the place of the innermost layer, not on top of it: leaving the block drops both.
     bound.outer = None if layer is None else layer.outer
     _layer.set(bound)
@@ -114,27 +116,31 @@ def given_fields(exchange: Exchange) -> Mapping[str, Any] | None:
     return {**layer.around, **layer.fields, **(bound or {})}
 
 
-def ambient_fields(exchange: Exchange | None, span: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
-    """The fields that hold here, from the weakest to the strongest.
+def current_layer() -> Layer | None:
+    """The fields that hold here, but for those of the exchange; None if there are none."""
+    return _layer.get()
+
+
+def ambient_fields(exchange: Exchange | None, span: Mapping[str, str]) -> dict[str, Any]:
+    """All fields that hold here; of two sources of one field, the one nearer to the code wins.
 
     Args:
-        exchange: The exchange that a record belongs to.
+        exchange: The exchange that a record belongs to, if any.
         span: The fields of the current span.
     """
     layer = _layer.get()
+    if exchange is None:
+        return {**span} if layer is None else {**layer.around, **layer.fields, **span}
     inside = layer is not None and layer.exchange is exchange
-    if layer is not None:
-        yield layer.around
-        if not inside:
-            yield layer.fields
-    if exchange is not None:
-        yield {
-            "correlation_id": exchange.correlation_id,
-            "trace_id": exchange.trace_id,
-            "span_id": exchange.span_id,
-        }
-    yield span
-    if exchange is not None and exchange.fields is not None:
-        yield exchange.fields.copy()
+    fields = {} if layer is None else {**layer.around, **(_NOTHING if inside else layer.fields)}
+    if exchange.correlation_id is not None:
+        fields["correlation_id"] = exchange.correlation_id
+    if exchange.trace_id is not None:
+        fields["trace_id"] = exchange.trace_id
+        fields["span_id"] = exchange.span_id
+    fields.update(span)
+    if exchange.fields is not None:
+        fields.update(exchange.fields.copy())  # a thread may still be binding
     if layer is not None and inside:
-        yield layer.fields
+        fields.update(layer.fields)
+    return fields

@@ -1,4 +1,4 @@
-"""A log record -> the fields of its line: collected, in the order of the schema, redacted.
+"""A log record -> the fields of its line: collected and redacted.
 
 What both formatters have in common. Of several sources for one field, the record's own `extra` wins over
 `LogContext` and `bind`, and these over the exchange.
@@ -7,18 +7,17 @@ What both formatters have in common. Of several sources for one field, the recor
 from __future__ import annotations
 
 import logging
-import traceback
 from collections.abc import Mapping
 from typing import Any, Final
 
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import INVALID_SPAN, get_current_span
 
-from asgi_obs.classify import error_type
 from asgi_obs.exchange import current_exchange, failed_exchange
-from asgi_obs.logs.context import ambient_fields
+from asgi_obs.logs.context import ambient_fields, current_layer
+from asgi_obs.logs.failure import describe
 from asgi_obs.logs.records import FIELDS, RequestRecord
-from asgi_obs.logs.safe import message_of, safe_text
-from asgi_obs.redaction import redactor_of
+from asgi_obs.logs.safe import message_of
+from asgi_obs.redaction import redactor_for
 from asgi_obs.settings import Settings
 
 __all__ = ["REQUEST_FIELDS", "RecordReader", "span_fields"]
@@ -28,7 +27,7 @@ RESERVED: Final = frozenset(
 )
 """What the formatter alone sets: a field of this name moves under `context`."""
 
-SCHEMA: Final = (
+_ORDER: Final = (
     "correlation_id",
     "trace_id",
     "span_id",
@@ -45,10 +44,11 @@ SCHEMA: Final = (
     "outcome",
     "error",
 )
-"""The other fields of the schema, but `context`, in their order. One without a value is left out."""
+SCHEMA: Final[frozenset[str]] = frozenset(_ORDER)
+"""The other fields of the schema, but `context`. One without a value is left out."""
 
 REQUEST_FIELDS: Final = (
-    *SCHEMA,
+    *_ORDER,
     "query",
     "client_ip",
     "user_agent",
@@ -58,13 +58,25 @@ REQUEST_FIELDS: Final = (
     "close_code",
     "messages_in",
     "messages_out",
+    "sample_rate",
     "context",
+    "request_headers",
+    "response_headers",
+    "request_body",
+    "request_body_truncated",
+    "response_body",
+    "response_body_truncated",
 )
 """All that `RequestLoggingMiddleware` sets."""
 
-_SCHEMA_NAMES: Final[frozenset[str]] = frozenset(SCHEMA)
+_STANDARD: Final = len(logging.makeLogRecord({}).__dict__)
+"""Attributes that every record has, before those of `extra`."""
+
 # Set by `logging`, by the formatters of others, and by uvicorn (its message once more, with colours).
 _NO_FIELDS: Final = frozenset({*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message"})
+_SPECIAL: Final = _NO_FIELDS | RESERVED | {"context"}
+_CONSTANTS: Final = frozenset({str, int, float, bool, type(None)})
+
 _NO_SPAN: Final[Mapping[str, str]] = {}
 
 
@@ -76,51 +88,64 @@ class RecordReader:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.redactor = redactor_of(settings.sensitive_keys)
+        self.redactor = redactor_for(settings)
         self._stack_traces = settings.stack_traces
 
     def message(self, record: logging.LogRecord) -> str:
         """The message, redacted."""
-        return self.redactor.redact_text(message_of(record))
+        message = message_of(record)
+        if record.args and message is not record.msg:
+            return self.redactor.redact_message(message, record.msg, record.args)
+        return self.redactor.redact_text(message)
 
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
         """Everything but the reserved fields, redacted: those of the schema, others, `error`, `context`."""
+        failure = _exception_of(record) if record.exc_info else None
+        # A record of a request says itself which exchange it is about.
+        found, context = ({}, {}) if isinstance(record, RequestRecord) else self._ambient(failure)
+        given, beside = _given(record)
+        error = None
+        if failure is not None or record.exc_text or "error" in given or "error" in found:
+            error = self._error(record, failure, given.pop("error", found.pop("error", None)), beside)
+        if record.stack_info and self._stack_traces:
+            beside["stack_info"] = record.stack_info
+        found.update(self.redactor.redact_fields(given))
+        if error is not None:
+            found["error"] = self.redactor.redact_field("error", error)
+        if beside:
+            context.update(self.redactor.redact_fields(beside))
+        if context:
+            found["context"] = context
+        return found
+
+    def _ambient(self, failure: BaseException | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The fields that a record gets from where it is logged, redacted: those of the schema, and others."""
+        exchange = current_exchange()
+        if exchange is None and failure is not None:
+            exchange = failed_exchange(failure)
+        span = span_fields()
+        if exchange is not None:
+            return self._split(ambient_fields(exchange, span))
+        layer = current_layer()
+        if layer is None:
+            return {**span}, {}
+        seen = layer.seen
+        if seen is None or seen[0] is not self:
+            fields = {**layer.around, **layer.fields}
+            seen = (self, *self._split(fields))
+            if all(type(value) in _CONSTANTS for value in fields.values()):
+                layer.seen = seen
+        return {**seen[1], **span}, {**seen[2]}
+
+    def _split(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         found: dict[str, Any] = {}
         context: dict[str, Any] = {}
-        failure = _exception_of(record)
-        attributes = record.__dict__
-        if isinstance(record, RequestRecord):  # says itself which exchange it is about
-            attributes = {**attributes[FIELDS], **attributes}
-            del attributes[FIELDS]
-        else:
-            exchange = current_exchange() or failed_exchange(failure)
-            for source in ambient_fields(exchange, span_fields()):
-                for name, value in source.items():
-                    if name not in _SCHEMA_NAMES:
-                        _add_context(context, name, value)
-                    elif value is not None:
-                        found[name] = value
-        for name, value in attributes.items():
-            if name in _NO_FIELDS:
-                continue
-            if name in RESERVED or name == "context":
+        for name, value in fields.items():
+            if name not in SCHEMA:
                 _add_context(context, name, value)
-            elif value is not None or name not in _SCHEMA_NAMES:
+            elif value is not None:
                 found[name] = value
-        error = self._error(record, failure, found.pop("error", None), context)
-        if record.stack_info and self._stack_traces:
-            context["stack_info"] = record.stack_info
-        return self._redacted(found, error, context)
-
-    def _redacted(self, found: dict[str, Any], error: Any, context: dict[str, Any]) -> dict[str, Any]:
-        ordered: dict[str, Any] = {name: found.pop(name) for name in SCHEMA if name in found}
-        ordered.update(found)
-        if error is not None:
-            ordered["error"] = error
-        if context:
-            ordered["context"] = context
-        redact = self.redactor.redact_field
-        return {name: redact(name, value) for name, value in ordered.items()}
+        return self.redactor.redact_fields(found), self.redactor.redact_fields(context)
 
     def _error(
         self, record: logging.LogRecord, failure: BaseException | None, given: Any, context: dict[str, Any]
@@ -129,20 +154,33 @@ class RecordReader:
         if failure is not None:
             if given is not None:
                 context["error"] = given
-            return self._describe(failure)
+            return describe(failure, stack=self._stack_traces)
         if isinstance(given, BaseException):
-            return self._describe(given)
+            return describe(given, stack=self._stack_traces)
         if isinstance(given, dict) and not self._stack_traces:
             return {name: value for name, value in given.items() if name != "stack"}
-        if given is None and record.exc_text and self._stack_traces:  # a record that came from another process
-            return {"stack": record.exc_text}
+        if given is None and record.exc_text and not record.exc_info and self._stack_traces:
+            return {"stack": record.exc_text}  # of a record that came from another process
         return given
 
-    def _describe(self, error: BaseException) -> dict[str, str]:
-        described = {"type": error_type(error), "message": safe_text(error)}
-        if self._stack_traces:
-            described["stack"] = _stack_of(error)
-        return described
+
+def _given(record: logging.LogRecord) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What came with a record as `extra`: fields, and what goes under `context`."""
+    given: dict[str, Any] = {}
+    beside: dict[str, Any] = {}
+    attributes = record.__dict__
+    if isinstance(record, RequestRecord):
+        attributes = {**attributes[FIELDS], **attributes}
+        del attributes[FIELDS]
+    # Where `logging` alone has made the record its own attributes come first, and need no look.
+    for name in [*attributes][_STANDARD:] if type(record) is logging.LogRecord else attributes:
+        value = attributes[name]
+        if name in _SPECIAL:
+            if name not in _NO_FIELDS:
+                _add_context(beside, name, value)
+        elif value is not None or name not in SCHEMA:
+            given[name] = value
+    return given, beside
 
 
 def _add_context(context: dict[str, Any], name: str, value: Any) -> None:
@@ -158,16 +196,12 @@ def _exception_of(record: logging.LogRecord) -> BaseException | None:
     return error if isinstance(error, BaseException) else None
 
 
-def _stack_of(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except Exception as failure:  # noqa: BLE001 - an exception with attributes that raise
-        return f"<no stack: {type(failure).__name__}>"
-
-
 def span_fields() -> Mapping[str, str]:
     """`trace_id` and `span_id` of OpenTelemetry's current span; nothing if there is none."""
-    span = get_current_span().get_span_context()
+    current = get_current_span()
+    if current is INVALID_SPAN:
+        return _NO_SPAN
+    span = current.get_span_context()
     if not span.is_valid:
         return _NO_SPAN
     return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}

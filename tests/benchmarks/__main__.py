@@ -10,6 +10,7 @@ import sys
 from contextlib import redirect_stdout
 
 from asgi_obs.testing import http_scope
+from tests.benchmarks import records
 from tests.benchmarks.contenders import CONTENDERS, starlette_app
 from tests.benchmarks.measure import measure
 
@@ -57,6 +58,20 @@ def _imports() -> float:
     )
 
 
+def _records_fail(*, count: int, rounds: int) -> bool:
+    """Measure and print what a log record costs; returns whether a bar does not hold."""
+    costs = records.measure(records=count, rounds=rounds)
+    print(f"{'a log record':40}{'median':>10}")
+    for name, cost in costs.items():
+        print(f"{name:40}{cost:8.1f}µs")
+    failed = False
+    for peer, bar in records.BARS:
+        ratio = costs[records.OURS] / costs[peer]
+        failed |= ratio > bar
+        print(f"{'ok ' if ratio <= bar else 'MISS'} a record of asgi_obs = {ratio:.3f} x {peer} (bar {bar})")
+    return failed
+
+
 def main() -> int:
     """Measure, print, and return 1 if a bar does not hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
@@ -76,6 +91,7 @@ def main() -> int:
         ratio = costs[ours].added / (bare if theirs == BARE else costs[theirs].added)
         failed |= ratio > bar
         print(f"{'ok ' if ratio <= bar else 'MISS'} {ours} = {ratio:.3f} x {theirs} (bar {bar})")
+    failed |= _records_fail(count=options.requests, rounds=options.rounds)
     seconds = _imports()
     failed |= seconds > IMPORT_BAR
     print(f"{'ok ' if seconds <= IMPORT_BAR else 'MISS'} import asgi_obs = {seconds:.3f} s more (bar {IMPORT_BAR})")
