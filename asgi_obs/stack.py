@@ -69,11 +69,9 @@ class Observability:
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """The application observed from outside, with the ops paths in front of its own."""
         ops = mount_ops(app, self.ops)
-        stack: ASGIApp = RequestLoggingMiddleware(ops, sensitive_keys=self.settings.sensitive_keys)
+        stack: ASGIApp = RequestLoggingMiddleware(ops, settings=self.settings)
         stack = MetricsMiddleware(stack, registry=self.registry)
-        stack = TracingMiddleware(
-            stack, tracer_provider=self._tracer_provider, sensitive_keys=self.settings.sensitive_keys
-        )
+        stack = TracingMiddleware(stack, tracer_provider=self._tracer_provider, settings=self.settings)
         stack = CorrelationIdMiddleware(stack)
         return ExchangeMiddleware(stack, observers=[ops], route_resolver=self._route_resolver)
 

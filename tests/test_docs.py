@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from asgi_obs.metrics.catalogue import CATALOGUE
+from asgi_obs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -54,3 +55,9 @@ def test_the_page_of_metrics_is_the_catalogue() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
 
     assert [line for line in page.splitlines() if line.startswith("| `")] == rows
+
+
+def test_the_reference_names_every_variable() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text()
+
+    assert re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE) == list(Settings.variables().values())

@@ -44,6 +44,10 @@ HEAVY = (
     "click",
     "rich",
     "yaml",
+    "structlog",
+    "loguru",
+    "gunicorn",
+    "hypercorn",
 )
 
 

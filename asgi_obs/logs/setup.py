@@ -1,70 +1,55 @@
-"""`setup_logging`: one handler on the root logger, to standard output, and uvicorn's lines through it too.
+"""`setup_logging`: one handler on the root logger, and the lines of servers, libraries and warnings through it.
 
-Called once by the application, before or after uvicorn configures its own logging. It costs nothing per record
-beyond the handler; uvicorn's records pass one more filter.
+Called once by the application, before or after the server configures its own logging. It costs nothing per record
+beyond the handler.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import os
-import re
 import sys
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
-from asgi_obs.errors import ConfigurationError, report
+from asgi_obs.errors import ConfigurationError, SettingsError
+from asgi_obs.logs.audit import AuditHandler, audit_log
+from asgi_obs.logs.buffer import RequestBuffer
+from asgi_obs.logs.files import FileHandler
+from asgi_obs.logs.fold import Fold
 from asgi_obs.logs.formatter import StructuredLogFormatter
-from asgi_obs.logs.text import TextLogFormatter
+from asgi_obs.logs.handlers import LineHandler
+from asgi_obs.logs.levels import AUDIT
+from asgi_obs.logs.request import LOGGER
+from asgi_obs.logs.servers import take_over_servers
+from asgi_obs.logs.signals import listen
+from asgi_obs.logs.stdout import StdoutHandler
+from asgi_obs.logs.text import TextLogFormatter, wants_colour
+from asgi_obs.logs.warnings import capture_warnings
 from asgi_obs.settings import LOG_LEVELS, Settings
 
-__all__ = ["StdoutHandler", "setup_logging"]
+__all__ = ["setup_logging"]
 
-UVICORN_LOGGERS: Final = ("uvicorn", "uvicorn.error", "uvicorn.asgi")
-UVICORN_ACCESS: Final = "uvicorn.access"
-UVICORN_ERROR: Final = "uvicorn.error"
-
-_NON_ASCII: Final = re.compile(r"[^\x00-\x7f]")
+ROOT: Final = "root"
+OWN_LOGGERS: Final = ("asgi_obs", LOGGER)
 
 
-class StdoutHandler(logging.Handler):
-    """Writes lines to whatever `sys.stdout` is at that moment. A line that cannot be written is reported."""
+class _InForce:
+    """What the last call has put in place, for the next one to replace."""
 
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Write one record, if no filter is against it; without a lock, for a line is handed over in one piece."""
-        if self.filters:
-            return super().handle(record)
-        self.emit(record)
-        return True
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; never raises."""
-        try:
-            line = self.format(record) + "\n"
-            stream = sys.stdout
-            try:
-                stream.write(line)
-            except UnicodeEncodeError:
-                stream.write(_NON_ASCII.sub(_json_escaped, line))
-            stream.flush()
-        except Exception:  # noqa: BLE001 - fail open: a full disk or a closed pipe is not the caller's fault
-            self.handleError(record)
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - as `logging` calls it
-        """Report the exception being handled, in place of the traceback that `logging` would print."""
-        error = sys.exc_info()[1]
-        if error is not None:
-            report("StdoutHandler.emit", error)
+    settings: Settings | None = None
+    handlers: Mapping[str, LineHandler] = {}
 
 
 def setup_logging(
     service_name: str | None = None, log_level: str | None = None, *, settings: Settings | None = None
 ) -> logging.Logger:
-    """Send every record of this process to standard output, formatted as the settings say.
+    """Send every record of this process where the settings say, formatted as they say.
 
-    May be called again: its own handler is replaced, those of others stay. Warnings are logged too, uvicorn's
-    access log is switched off (`RequestLoggingMiddleware` writes a better one) and the rest of uvicorn's records
-    take the same way as all others.
+    May be called again: what it has put in place is replaced, the handlers of others stay. Warnings are logged too;
+    the access logs of servers are switched off (`RequestLoggingMiddleware` writes a better one), and the rest of
+    their records takes the same way as all others. A call that changes something is in the audit log.
 
     Args:
         service_name: The service in the lines, in place of `SERVICE_NAME`.
@@ -75,21 +60,22 @@ def setup_logging(
         The root logger.
 
     Raises:
-        ConfigurationError: An argument or an environment variable is wrong; the message names what is allowed.
+        ConfigurationError: An argument or an environment variable is wrong, or a file cannot be written; the message
+            names what is allowed. Nothing has been changed then.
     """
     settings = _settings_with(settings, service_name, log_level)
-    handler = StdoutHandler()
-    handler.setFormatter(_formatter(settings))
-    root = logging.getLogger()
-    for present in root.handlers[:]:
-        if type(present) is StdoutHandler:
-            root.removeHandler(present)
-            present.close()
-    root.addHandler(handler)
-    root.setLevel(settings.log_level)
-    logging.captureWarnings(capture=True)
-    _take_over_uvicorn()
-    return root
+    handlers = _handlers(settings)
+    before = _InForce.settings if _InForce.handlers.get(ROOT) in logging.getLogger().handlers else None
+    _replace_handlers(handlers)
+    _replace_levels(before, settings)
+    _InForce.settings = settings
+    capture_warnings()
+    take_over_servers()
+    for name in OWN_LOGGERS:
+        logging.getLogger(name).disabled = False  # as `logging.config.dictConfig` leaves loggers that it is not told of
+    listen(handlers.values())
+    _audit(before, settings)
+    return logging.getLogger()
 
 
 def _settings_with(settings: Settings | None, service_name: str | None, log_level: str | None) -> Settings:
@@ -105,41 +91,89 @@ def _settings_with(settings: Settings | None, service_name: str | None, log_leve
     return Settings(**given) if settings is None else dataclasses.replace(settings, **given)
 
 
-def _formatter(settings: Settings) -> logging.Formatter:
+def _handlers(settings: Settings) -> dict[str, LineHandler]:
+    """A handler for the root logger, and one for the audit log if it has a file; by the names of their loggers."""
+    files = {"retention_days": settings.log_retention_days, "mode": settings.log_file_mode}
+    handlers: dict[str, LineHandler] = {}
+    if settings.log_output == "file":
+        handlers[ROOT] = _open("log_file_path", settings, FileHandler, queue_size=settings.log_queue_size, **files)
+    else:
+        handlers[ROOT] = StdoutHandler(queue_size=settings.log_queue_size)
+    if settings.audit_log_path:
+        handlers[AUDIT] = _open("audit_log_path", settings, AuditHandler, **files)
+    for handler in handlers.values():
+        handler.setFormatter(_formatter(settings, handler))
+    root = handlers[ROOT]
+    if settings.log_buffer_lines:
+        root.addFilter(RequestBuffer(root, _threshold_of(settings), settings.log_buffer_lines))
+    if settings.log_fold_seconds:
+        root.addFilter(Fold(root, settings.log_fold_seconds))
+    return handlers
+
+
+def _open(option: str, settings: Settings, kind: Callable[..., FileHandler], **options: Any) -> FileHandler:
+    """The handler of a file; what is wrong with it is said of the variable that names the file."""
+    path = getattr(settings, option)
+    try:
+        return kind(path, **options)
+    except ConfigurationError as error:
+        raise SettingsError(Settings.variables()[option], path, error.allowed) from error
+
+
+def _formatter(settings: Settings, handler: LineHandler) -> logging.Formatter:
     if settings.log_format == "json":
         return StructuredLogFormatter(settings=settings)
-    # https://no-color.org: set and not empty.
-    colour = not os.environ.get("NO_COLOR") and sys.stdout is not None and sys.stdout.isatty()
-    return TextLogFormatter(settings=settings, colour=colour)
+    return TextLogFormatter(settings=settings, colour=isinstance(handler, StdoutHandler) and wants_colour(sys.stdout))
 
 
-def _take_over_uvicorn() -> None:
-    # Filters, for `logging.config.dictConfig`, which uvicorn may yet call, replaces handlers and leaves filters.
-    for name in UVICORN_LOGGERS:
-        logging.getLogger(name).addFilter(_pass_to_root)
-    logging.getLogger(UVICORN_ACCESS).addFilter(_drop)
-    logging.getLogger(UVICORN_ERROR).addFilter(_is_no_access_line)
+def _threshold_of(settings: Settings) -> Callable[[str], int]:
+    """Tells the level that is configured for a logger: its own, or that of the nearest one above it."""
+    levels = {name: _number(level) for name, level in settings.log_levels}
+
+    @lru_cache(maxsize=1024)
+    def threshold(name: str) -> int:
+        while name and name not in levels:
+            name = name.rpartition(".")[0]
+        return levels.get(name, _number(settings.log_level))
+
+    return threshold
 
 
-def _pass_to_root(_record: logging.LogRecord) -> bool:
-    """Undo what uvicorn configured, as soon as it logs: its handlers go, those of others stay."""
-    uvicorn = logging.getLogger("uvicorn")
-    for handler in uvicorn.handlers[:]:
-        if type(handler.formatter).__module__ == "uvicorn.logging":
-            uvicorn.removeHandler(handler)
-    uvicorn.propagate = True
-    return True
+def _number(level: str) -> int:
+    number: int = logging.getLevelName(level)  # of a name it tells the number
+    return number
 
 
-def _drop(_record: logging.LogRecord) -> bool:
-    return False
+def _replace_handlers(handlers: Mapping[str, LineHandler]) -> None:
+    before, _InForce.handlers = _InForce.handlers, handlers
+    for name, handler in handlers.items():
+        logging.getLogger(name).addHandler(handler)
+    for name, handler in before.items():
+        logging.getLogger(name).removeHandler(handler)
+        handler.close()
 
 
-def _is_no_access_line(record: logging.LogRecord) -> bool:
-    # uvicorn writes the handshakes of WebSockets, with their query as it came, to its error log.
-    return not str(record.msg).startswith('%s - "WebSocket ')
+def _replace_levels(before: Settings | None, settings: Settings) -> None:
+    for name, _ in before.log_levels if before is not None else ():
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    for name, level in settings.log_levels:
+        logging.getLogger(name).setLevel(_number(level))
+    least = _number(settings.log_level)
+    # What is kept in case of an error has to be logged first.
+    logging.getLogger().setLevel(min(least, logging.DEBUG) if settings.log_buffer_lines else least)
 
 
-def _json_escaped(found: re.Match[str]) -> str:
-    units = found[0].encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+def _audit(before: Settings | None, settings: Settings) -> None:
+    """Say what was changed; and, to a file for the audit log, with what it began."""
+    now = _variables_of(settings)
+    if before is None:
+        if settings.audit_log_path:
+            audit_log("logging.configured", settings=now)
+    elif before != settings:
+        was = _variables_of(before)
+        changed = {name: {"from": was[name], "to": value} for name, value in now.items() if value != was[name]}
+        audit_log("logging.changed", changed=changed)
+
+
+def _variables_of(settings: Settings) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in str(settings).splitlines())

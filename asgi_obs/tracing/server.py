@@ -10,7 +10,7 @@ takes for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from time import time_ns
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_span_
 
 from asgi_obs.classify import error_type
 from asgi_obs.exchange import Exchange, ExchangeMiddleware
-from asgi_obs.redaction import Redactor
+from asgi_obs.redaction import redactor_for, redactor_of
 from asgi_obs.settings import Settings
 from asgi_obs.types import ASGIApp, Observer
 
@@ -57,8 +57,7 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         tracer_provider: Makes the tracer; None is OpenTelemetry's global provider, whenever it is set.
         propagator: Reads the caller's context from the headers; None is OpenTelemetry's global one
             (`OTEL_PROPAGATORS`; W3C trace context and baggage by default).
-        sensitive_keys: Query parameters that contain one of these are redacted; None takes them from
-            `Settings()`.
+        settings: Say what is redacted, in place of the environment.
     """
 
     def __init__(
@@ -67,11 +66,11 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         *,
         tracer_provider: trace.TracerProvider | None = None,
         propagator: TextMapPropagator | None = None,
-        sensitive_keys: Sequence[str] | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self._tracer = trace.get_tracer("asgi_obs", tracer_provider=tracer_provider)
         self._extract = (propagator or _global_propagator()).extract
-        self._redactor = Redactor(Settings().sensitive_keys if sensitive_keys is None else sensitive_keys)
+        self._redactor = redactor_of() if settings is None else redactor_for(settings)
         super().__init__(app, observers=(self,))
 
     def on_start(self, exchange: Exchange) -> Callable[[], object] | None:

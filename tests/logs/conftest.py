@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 from collections.abc import Callable, Iterator
 from io import StringIO
 from typing import Any
 
 import pytest
 
-from asgi_obs.logs import StructuredLogFormatter
+from asgi_obs.logs import StructuredLogFormatter, setup_logging
+from asgi_obs.logs.handlers import LineHandler
+from asgi_obs.logs.servers import ACCESS_LOGGERS, SERVER_LOGGERS
 from asgi_obs.settings import Settings
 
-UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access")
+CHANGED = (None, *SERVER_LOGGERS, *ACCESS_LOGGERS, "py.warnings", "audit", "asgi_obs", "asgi_obs.request")
+"""What `setup_logging` touches."""
 
 
 class Sink(logging.StreamHandler):  # type: ignore[type-arg]
@@ -74,13 +78,19 @@ def _freeze(logger: logging.Logger) -> Callable[[], None]:
 
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
-    """The root logger without the settings of the environment; it and uvicorn's are put back."""
+    """The root logger without the settings of the environment; it and all others that are touched are put back."""
     for variable in Settings.variables().values():
         monkeypatch.delenv(variable, raising=False)
-    loggers = [logging.getLogger(name) for name in (None, *UVICORN)]
+    neutral = Settings()
+    loggers = [logging.getLogger(name) for name in CHANGED]
     restores = [_freeze(logger) for logger in loggers]
+    signals = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)}
     yield loggers[0]
+    if any(isinstance(handler, LineHandler) for handler in loggers[0].handlers):
+        setup_logging(settings=neutral)  # which closes files and takes back levels
     logging.captureWarnings(capture=False)
+    for number, handler in signals.items():
+        signal.signal(number, handler)
     for restore in restores:
         restore()
 

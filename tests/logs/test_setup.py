@@ -1,29 +1,31 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
+import logging.config
 import sys
+import threading
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
-from asgi_obs import errors
-from asgi_obs.errors import ConfigurationError
-from asgi_obs.logs import LogContext, StructuredLogFormatter, TextLogFormatter, setup_logging
-from asgi_obs.logs.setup import StdoutHandler
+from asgi_obs.errors import ConfigurationError, SettingsError
+from asgi_obs.logs import (
+    TRACE,
+    RequestLoggingMiddleware,
+    StdoutHandler,
+    StructuredLogFormatter,
+    TextLogFormatter,
+    setup_logging,
+)
 from asgi_obs.settings import Settings
+from asgi_obs.testing import drive, http_scope
 
 pytestmark = pytest.mark.usefixtures("root")
-
-
-async def nothing(scope: Any, receive: Any, send: Any) -> None: ...
-
-
-def configure_uvicorn(**options: Any) -> uvicorn.Config:
-    return uvicorn.Config(nothing, **options)
 
 
 def own_handlers(root: logging.Logger) -> list[logging.Handler]:
@@ -98,6 +100,7 @@ def test_calling_it_again_replaces_its_own_handler_and_keeps_others(
     setup_logging("two")
     assert len(own_handlers(root)) == 1
     assert foreign in root.handlers
+    capsys.readouterr()  # the change is in the audit log
     root.error("hello")
     assert [line["service"] for line in lines_of(capsys)] == ["two"]
 
@@ -131,15 +134,6 @@ def test_text_is_coloured_on_a_terminal_unless_no_color_is_set(
     assert ("\x1b[" in stream.getvalue()) is coloured
 
 
-def test_the_stream_is_looked_up_for_every_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    root = setup_logging()
-    for _ in range(2):
-        stream = io.StringIO()
-        monkeypatch.setattr(sys, "stdout", stream)
-        root.error("hello")
-        assert json.loads(stream.getvalue())["message"] == "hello"
-
-
 def test_warnings_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     setup_logging()
     with warnings.catch_warnings():
@@ -152,88 +146,6 @@ def test_warnings_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     assert "DeprecationWarning: old" in line["message"]
 
 
-class Broken(io.StringIO):
-    def write(self, text: str) -> int:
-        raise OSError(28, "No space left on device")
-
-
-@pytest.mark.parametrize("stream", [Broken(), None])
-def test_a_sink_that_fails_never_reaches_the_caller(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
-    reported: list[str] = []
-    monkeypatch.setattr(errors, "_listeners", [reported.append])
-    root = setup_logging()
-    monkeypatch.setattr(sys, "stdout", stream)
-    root.error("hello")
-    assert set(reported) == {"StdoutHandler.emit"}
-
-
-def test_an_error_outside_of_a_handler_is_nothing_to_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    reported: list[str] = []
-    monkeypatch.setattr(errors, "_listeners", [reported.append])
-    StdoutHandler().handleError(logging.makeLogRecord({}))
-    assert reported == []
-
-
-def test_a_stream_that_cannot_write_a_character_gets_its_escape(monkeypatch: pytest.MonkeyPatch) -> None:
-    raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    setup_logging().error("ü \U0001f600")
-    assert json.loads(raw.getvalue())["message"] == "ü \U0001f600"
-    assert raw.getvalue().isascii()
-
-
-@pytest.mark.parametrize("before", [True, False])
-def test_the_records_of_uvicorn_take_the_same_way_once_in_either_order(
-    capsys: pytest.CaptureFixture[str], before: bool
-) -> None:
-    if before:
-        setup_logging("shop")
-        configure_uvicorn()
-    else:
-        configure_uvicorn()
-        setup_logging("shop")
-    logging.getLogger("uvicorn.error").info("started %s", "x", extra={"color_message": "\x1b[1mstarted"})
-    logging.getLogger("uvicorn").warning("plain")
-    logging.getLogger("uvicorn.asgi").error("asgi")
-    logging.getLogger("uvicorn.access").info("GET / 200")
-    captured = capsys.readouterr()
-    lines = [json.loads(line) for line in captured.out.splitlines()]
-    assert [(line["component"], line["message"]) for line in lines] == [
-        ("uvicorn.error", "started x"),
-        ("uvicorn", "plain"),
-        ("uvicorn.asgi", "asgi"),
-    ]
-    assert "color_message" not in lines[0]
-    assert captured.err == ""
-
-
-def test_the_records_of_uvicorn_come_once_without_its_configuration_too(capsys: pytest.CaptureFixture[str]) -> None:
-    setup_logging("shop")
-    configure_uvicorn(log_config=None)
-    logging.getLogger("uvicorn.error").info("started")
-    assert [line["message"] for line in lines_of(capsys)] == ["started"]
-
-
-def test_handlers_of_others_on_uvicorns_loggers_stay(capsys: pytest.CaptureFixture[str]) -> None:
-    foreign = logging.StreamHandler(io.StringIO())
-    setup_logging("shop")
-    configure_uvicorn()
-    logging.getLogger("uvicorn").addHandler(foreign)
-    with LogContext("c-1"):
-        logging.getLogger("uvicorn.error").info("started")
-    assert foreign.stream.getvalue() == "started\n"
-    assert [line["correlation_id"] for line in lines_of(capsys)] == ["c-1"]
-
-
-def test_the_handshakes_that_uvicorn_logs_with_their_query_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    setup_logging("shop", "INFO")
-    uvicorn_error = logging.getLogger("uvicorn.error")
-    uvicorn_error.info('%s - "WebSocket %s" [accepted]', "127.0.0.1:1", "/live?ticket=hunter2")
-    uvicorn_error.info("connection open")
-    (line,) = lines_of(capsys)
-    assert line["message"] == "connection open"
-
-
 def test_a_filter_on_the_handler_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
     root = setup_logging("shop", "INFO")
     (handler,) = own_handlers(root)
@@ -242,3 +154,117 @@ def test_a_filter_on_the_handler_is_asked(capsys: pytest.CaptureFixture[str]) ->
     root.info("no such thing")
     (line,) = lines_of(capsys)
     assert line["message"] == "no such thing"
+
+
+def test_loggers_have_levels_of_their_own_and_lose_them_with_the_next_call() -> None:
+    setup_logging(settings=Settings(log_levels=(("shop.db", "WARN"), ("shop.cart", "TRACE")), log_level="INFO"))
+    levels = [logging.getLogger(name).getEffectiveLevel() for name in ("shop.db.pool", "shop.cart", "shop")]
+    assert levels == [logging.WARNING, TRACE, logging.INFO]
+    setup_logging(settings=Settings(log_levels=(("shop.db", "ERROR"),), log_level="INFO"))
+    levels = [logging.getLogger(name).getEffectiveLevel() for name in ("shop.db.pool", "shop.cart")]
+    assert levels == [logging.ERROR, logging.INFO]
+
+
+def test_a_file_gets_the_lines_in_place_of_standard_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], root: logging.Logger
+) -> None:
+    path = tmp_path / "shop.log"
+    setup_logging(settings=Settings(log_output="file", log_file_path=str(path), log_file_mode=0o600))
+    root.error("hello")
+    assert [json.loads(line)["message"] for line in path.read_text().splitlines()] == ["hello"]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert capsys.readouterr().out == ""
+
+
+def test_a_file_has_text_without_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: logging.Logger) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    path = tmp_path / "shop.log"
+    setup_logging(settings=Settings(log_output="file", log_file_path=str(path), log_format="text"))
+    root.error("hello")
+    assert "ERROR root             hello" in path.read_text()
+
+
+@pytest.mark.parametrize(("variable", "output"), [("LOG_FILE_PATH", "file"), ("AUDIT_LOG_PATH", "stdout")])
+def test_a_file_that_cannot_be_written_is_refused_and_changes_nothing(
+    tmp_path: Path, root: logging.Logger, monkeypatch: pytest.MonkeyPatch, variable: str, output: str
+) -> None:
+    setup_logging("shop")
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.setenv("LOG_OUTPUT", output)
+    monkeypatch.setenv("LOG_LEVEL", "FATAL")
+    monkeypatch.setenv(variable, str(tmp_path / "missing" / "shop.log"))
+    with pytest.raises(SettingsError, match=rf"{variable}='.*missing/shop.log' is not valid: expected"):
+        setup_logging()
+    assert (root.handlers, root.level) == (handlers, level)
+
+
+def test_a_queue_takes_the_lines_to_the_same_place(capsys: pytest.CaptureFixture[str], root: logging.Logger) -> None:
+    setup_logging(settings=Settings(log_queue_size=10, log_level="INFO"))
+    (handler,) = own_handlers(root)
+    root.info("hello")
+    handler.flush()
+    assert [line["message"] for line in lines_of(capsys)] == ["hello"]
+
+
+def test_a_configuration_of_logging_afterwards_leaves_the_queue(
+    capsys: pytest.CaptureFixture[str], root: logging.Logger
+) -> None:
+    setup_logging(settings=Settings(log_queue_size=10, log_level="INFO"))
+    (handler,) = own_handlers(root)
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    writers = {thread.name for thread in threading.enumerate()}
+    root.info("hello")
+    assert {thread.name for thread in threading.enumerate()} - writers == {"asgi_obs.logs"}
+    handler.flush()
+    assert [line["message"] for line in lines_of(capsys)] == ["hello"]
+
+
+def test_loggers_of_this_library_that_were_disabled_speak_again() -> None:
+    names = ("asgi_obs", "asgi_obs.request")
+    for name in names:
+        logging.getLogger(name).disabled = True
+    setup_logging("shop")
+    assert [logging.getLogger(name).disabled for name in names] == [False, False]
+
+
+async def _serve(path: str) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        logging.getLogger("shop.cart").debug("looked at %s", scope["path"])
+        logging.getLogger("shop.db").debug("selected %s", scope["path"])
+        status = 500 if scope["path"] == "/broken" else 200
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    await drive(RequestLoggingMiddleware(app), http_scope(path))
+
+
+def test_with_a_buffer_the_debug_lines_of_a_request_are_written_if_it_ends_in_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    setup_logging(settings=Settings(log_level="INFO", log_buffer_lines=10, log_levels=(("shop.db", "INFO"),)))
+    asyncio.run(_serve("/fine"))
+    assert [line["message"] for line in lines_of(capsys)] == ["GET /fine 200"]
+    asyncio.run(_serve("/broken"))
+    assert [line["message"] for line in lines_of(capsys)] == [
+        "GET /broken started",
+        "looked at /broken",
+        "GET /broken 500",
+    ]
+
+
+def test_with_a_buffer_a_logger_with_a_lower_level_of_its_own_is_written_at_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    setup_logging(settings=Settings(log_level="INFO", log_buffer_lines=10, log_levels=(("shop", "DEBUG"),)))
+    asyncio.run(_serve("/fine"))
+    messages = [line["message"] for line in lines_of(capsys)]
+    assert messages == ["looked at /fine", "selected /fine", "GET /fine 200"]
+
+
+def test_with_folding_a_storm_is_two_lines(capsys: pytest.CaptureFixture[str], root: logging.Logger) -> None:
+    setup_logging(settings=Settings(log_level="INFO", log_fold_seconds=3600))
+    for number in range(5):
+        root.info("try %s", number)
+    (handler,) = own_handlers(root)
+    handler.flush()
+    assert [(line["message"], line.get("repeated")) for line in lines_of(capsys)] == [("try 0", None), ("try 4", 4)]
