@@ -20,8 +20,8 @@ from asgi_obs.settings import ALWAYS_SENSITIVE, Settings
 
 __all__ = ["Redactor", "redact_sensitive_data", "redactor_for", "redactor_of"]
 
-MAX_DIGITS: Final = 8
-"""Digits that are too few for any secret, together with those that a template had as `%s`."""
+MAX_DIGITS: Final = 10
+"""Digits that are too few for a card number, whatever stands around them."""
 
 SHORT: Final = 13
 """No text of fewer letters, digits and dashes, and of nothing else, is a secret by its looks."""
@@ -137,7 +137,8 @@ class Redactor:
         """
         if type(template) is not str or type(arguments) is not tuple or self.redact_text(template) is not template:
             return self.redact_text(message)
-        if len(message) - len(template) > MAX_DIGITS or self._is_customised:
+        # In the place of each `%s` or `%d`.
+        if len(message) - len(template) + 2 * len(arguments) > MAX_DIGITS or self._is_customised:
             return self.redact_text(message)
         for argument in arguments:
             if type(argument) not in _NUMBERS:

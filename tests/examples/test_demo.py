@@ -52,7 +52,7 @@ def test_serve_prints_its_urls_and_serves_until_it_is_interrupted() -> None:
             url = re.search(r"http://127\.0\.0\.1:\d+(?=/health/live)", printed)
             assert url is not None
             assert httpx.get(f"{url[0]}/health/live").status_code == 200
-            serving.send_signal(signal.SIGINT)
+            serving.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a shell starts in the background
             serving.stdout.read()
             assert serving.wait(30) == 0
         finally:

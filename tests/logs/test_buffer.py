@@ -319,7 +319,7 @@ async def test_a_threshold_that_raises_is_reported_and_the_record_passes(
 async def test_a_handler_that_cannot_write_does_not_cost_the_line_of_the_request(
     log: logging.Logger, handler: Lines, reported: list[str], sink: Any
 ) -> None:
-    def broken(line: str, *, keep: bool = False) -> None:
+    def broken(line: str, level: int) -> None:
         raise OSError("full")
 
     log.addHandler(sink)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import asgi_obs
@@ -348,11 +348,12 @@ def test_a_cause_that_is_no_exception_is_none() -> None:
     assert described["stack"].endswith("Strange: s\n")
 
 
+@settings(max_examples=30)
 @given(
     causes=st.recursive(
         st.builds(ValueError, st.text()),
         lambda inner: st.builds(Group, st.text(), st.lists(inner, max_size=5)),
-        max_leaves=60,
+        max_leaves=40,
     )
 )
 def test_any_group_is_bounded(causes: BaseException) -> None:

@@ -9,6 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -453,26 +454,29 @@ def test_a_forked_process_opens_the_file_for_itself(handler: FileHandler, log: P
 # Disks that are full, and what is no file
 
 
-@pytest.fixture
-def limit() -> Iterator[int]:
-    """The bytes that a file may grow to, as if the disk were full."""
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond `size`: as if the disk were full, for whoever runs the tests too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
-    yield 1_000
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_the_part_of_a_line_that_found_room_is_removed(handler: FileHandler, log: Path, limit: int) -> None:
+def test_the_part_of_a_line_that_found_room_is_removed(handler: FileHandler, log: Path) -> None:
     before = dropped()
-    for _ in range(3):
-        handler.write("x" * 399)
-    handler.write("y" * 99)
+    with files_limited_to(1_000):
+        for _ in range(3):
+            handler.write("x" * 399)
+        handler.write("y" * 99)
     lines = log.read_text().splitlines()
     assert dropped() - before == 1
     assert lines == ["x" * 399, "x" * 399, "log records were lost", "y" * 99]
 
 
-def test_a_part_that_somebody_has_written_behind_stays(handler: FileHandler, log: Path, limit: int) -> None:
+def test_a_part_that_somebody_has_written_behind_stays(handler: FileHandler, log: Path) -> None:
     handler.write("x" * 899)
     os.lseek(handler._file._fd, 0, os.SEEK_SET)
     handler._file._take_back(900)

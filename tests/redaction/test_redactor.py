@@ -476,3 +476,14 @@ def test_any_other_message_is_looked_at(template: Any, arguments: Any) -> None:
 
 def test_a_message_is_always_looked_at_where_there_are_patterns() -> None:
     assert Redactor([], patterns=["7"]).redact_message("order 7", "order %s", (7,)) == f"order {MASK}"
+
+
+def test_data_that_changes_while_it_is_looked_at_is_copied() -> None:
+    data: dict[str, object] = {"a": "one", "b": "two"}
+
+    def change(text: str) -> str:
+        data.setdefault("c", 3)
+        return text
+
+    redactor = redactor_for(Settings(redact=change))
+    assert redactor.redact(data) == {"a": "one", "b": "two", "c": 3}
