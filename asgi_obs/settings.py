@@ -10,14 +10,14 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from starlette.config import Config
 
-from asgi_obs.errors import SettingsError
+from asgi_obs.errors import ConfigurationError, SettingsError
 
 __all__ = ["ALWAYS_SENSITIVE", "ENVIRONMENTS", "LOG_FORMATS", "LOG_LEVELS", "Settings"]
 
@@ -52,7 +52,7 @@ _CHOICES: Final = {
 _WHOLE_NUMBERS: Final = {"log_retention_days": 1, "log_queue_size": 0, "log_buffer_lines": 0}
 _WHOLE_NUMBER: Final = "a whole number"
 _SECONDS: Final = "a number of seconds from 0"
-_PATTERNS: Final = "regular expressions, separated by white space"
+_PATTERNS: Final = "regular expressions that do not match nothing, separated by white space"
 _MODE: Final = "permissions in octal, from 0200 to 0777"
 _LOGGER_LEVELS: Final = f"logger=LEVEL, comma-separated, with one of {', '.join(LOG_LEVELS)}"
 _RATES: Final = "a rate from 0 to 1, or route=rate, comma-separated, with * for all other routes"
@@ -108,12 +108,12 @@ def _is_number(value: object, most: float) -> bool:
     return isinstance(value, (int, float)) and 0 <= value <= most and value != math.inf
 
 
-def _compiles(pattern: str) -> bool:
+def _is_pattern(pattern: object) -> bool:
+    """Whether it is a regular expression that matches something."""
     try:
-        re.compile(pattern)
+        return isinstance(pattern, str) and re.compile(pattern).search("") is None
     except re.error:
         return False
-    return True
 
 
 def _octal(text: str) -> int:
@@ -203,6 +203,8 @@ class Settings:
                     self._set(name, parse(given))
                 except ValueError:
                     raise SettingsError(self.variables()[name], given, allowed) from None
+            elif isinstance(given, list):
+                self._set(name, tuple(given))
         self._require("service_name", bool(self.service_name), "a name")
         for name, choices in _CHOICES.items():
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
@@ -214,7 +216,10 @@ class Settings:
         self._require("log_sample_rates", all(_is_number(rate, 1) for _, rate in self.log_sample_rates), _RATES)
         self._require("log_file_path", bool(self.log_file_path) or self.log_output != "file", "a path to a file")
         self._require("log_file_mode", _is_whole(self.log_file_mode, 0o200) and self.log_file_mode <= 0o777, _MODE)
-        self._require("sensitive_patterns", all(map(_compiles, self.sensitive_patterns)), _PATTERNS)
+        self._require("sensitive_fields", all(isinstance(field, str) for field in self.sensitive_fields), "words")
+        self._require("sensitive_patterns", all(map(_is_pattern, self.sensitive_patterns)), _PATTERNS)
+        if self.redact is not None and not (callable(self.redact) and isinstance(self.redact, Hashable)):
+            raise ConfigurationError("redact", self.redact, "a function that takes a text and returns it redacted")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)  # the way a frozen dataclass sets its own fields

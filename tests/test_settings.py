@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from asgi_obs.errors import ConfigurationError
 from asgi_obs.settings import ALWAYS_SENSITIVE, ENVIRONMENTS, LOG_FORMATS, LOG_LEVELS, Settings, SettingsError
 
 
@@ -171,6 +172,7 @@ def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(monkeypatc
         ("LOG_SAMPLE_RATE", "half"),
         ("LOG_SAMPLE_RATE", "/items=0.1,0.5"),
         ("SENSITIVE_PATTERNS", "fine (open"),
+        ("SENSITIVE_PATTERNS", "fine x*"),
     ],
 )
 def test_a_wrong_list_is_refused(monkeypatch, variable, text):
@@ -189,6 +191,28 @@ def test_a_list_may_be_given_as_the_text_of_its_variable():
         sensitive_patterns=("a", "b"),
         sensitive_fields=("pin",),
     )
+
+
+def test_a_list_may_be_given_as_a_list():
+    settings = Settings(sensitive_fields=["pin"], sensitive_patterns=[r"C-\d+"], log_levels=[("httpx", "INFO")])
+
+    assert hash(settings) == hash(
+        Settings(sensitive_fields=("pin",), sensitive_patterns=(r"C-\d+",), log_levels=(("httpx", "INFO"),))
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("sensitive_fields", (1,), r"SENSITIVE_FIELDS=\(1,\) is not valid: expected words"),
+        ("sensitive_patterns", (1,), r"SENSITIVE_PATTERNS=\(1,\) is not valid: expected regular expressions"),
+        ("redact", "x", "redact='x' is not valid: expected a function"),
+        ("redact", type("Rule", (), {"__call__": len, "__hash__": None})(), "redact=.* is not valid: expected a fun"),
+    ],
+)
+def test_something_else_than_words_patterns_and_functions_is_refused(option, value, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Settings(**{option: value})
 
 
 def test_a_wrong_text_given_for_a_list_is_refused():

@@ -16,7 +16,7 @@ from asgi_obs.exchange import current_exchange, failed_exchange
 from asgi_obs.logs.context import ambient_fields, current_layer
 from asgi_obs.logs.failure import describe
 from asgi_obs.logs.records import FIELDS, RequestRecord
-from asgi_obs.logs.safe import message_of
+from asgi_obs.logs.safe import message_from, message_of
 from asgi_obs.redaction import redactor_for
 from asgi_obs.settings import Settings
 
@@ -93,9 +93,12 @@ class RecordReader:
 
     def message(self, record: logging.LogRecord) -> str:
         """The message, redacted."""
+        arguments: Any = record.args
+        if isinstance(arguments, Mapping):  # its keys say what is sensitive, the message may not
+            return self.redactor.redact_text(message_from(record.msg, self.redactor.redact(arguments)))
         message = message_of(record)
-        if record.args and message is not record.msg:
-            return self.redactor.redact_message(message, record.msg, record.args)
+        if arguments:
+            return self.redactor.redact_message(message, record.msg, arguments)
         return self.redactor.redact_text(message)
 
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
@@ -157,8 +160,8 @@ class RecordReader:
             return describe(failure, stack=self._stack_traces)
         if isinstance(given, BaseException):
             return describe(given, stack=self._stack_traces)
-        if isinstance(given, dict) and not self._stack_traces:
-            return {name: value for name, value in given.items() if name != "stack"}
+        if isinstance(given, Mapping) and not self._stack_traces:
+            return _without_stacks(given)
         if given is None and record.exc_text and not record.exc_info and self._stack_traces:
             return {"stack": record.exc_text}  # of a record that came from another process
         return given
@@ -188,6 +191,13 @@ def _add_context(context: dict[str, Any], name: str, value: Any) -> None:
         context.update(value)
     else:
         context[name] = value
+
+
+def _without_stacks(error: Any) -> Any:
+    """An error without its stack, and those of its causes and members."""
+    if isinstance(error, Mapping):
+        return {name: _without_stacks(value) for name, value in error.items() if name != "stack"}
+    return list(map(_without_stacks, error)) if type(error) in {list, tuple} else error
 
 
 def _exception_of(record: logging.LogRecord) -> BaseException | None:

@@ -26,6 +26,8 @@ __all__ = ["StructuredLogFormatter"]
 MAX_HEADS: Final = 1024
 """The constant parts of lines that are kept: one for each logger and level."""
 
+LAST_RESORT: Final = "a log record could not be formatted"
+
 _MILLISECONDS: Final = tuple(b'.%03dZ"' % i for i in range(1000))
 
 
@@ -117,14 +119,10 @@ class StructuredLogFormatter(logging.Formatter):
         return pid, b"," + dumps({**self._place, "pid": pid})[1:]
 
     def _last_resort(self, record: logging.LogRecord, error: Exception) -> str:
-        fields = {
-            "level": safe_text(level_name(record)),
-            "service": self._service,
-            "component": safe_text(record.name),
-            "message": "a log record could not be formatted",
-            "error": {"type": type(error).__name__, "message": "see the report of StructuredLogFormatter.format"},
-        }
-        return json_line(dumps({"timestamp": _timestamp(time.time()), **fields}))
+        level = record.levelno if isinstance(record.levelno, int) else logging.ERROR
+        told = logging.LogRecord(safe_text(record.name), level, __file__, 1, LAST_RESORT, (), None)
+        fields = {"type": type(error).__name__, "message": "see the report of StructuredLogFormatter.format"}
+        return json_line(self._render(told, LAST_RESORT, {"error": fields}))
 
 
 def _timestamp(seconds: float) -> str:

@@ -13,11 +13,16 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["dumps", "escape", "json_default", "json_line", "json_safe", "message_of", "safe_text"]
+__all__ = ["dumps", "escape", "json_default", "json_line", "json_safe", "message_from", "message_of", "safe_text"]
 
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 """What `orjson` writes as a number."""
+
+MAX_DEPTH: Final = 200
+"""Containers within containers; `orjson` writes 254."""
+
+TOO_DEEP: Final = "<too deep>"
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -54,7 +59,18 @@ def message_of(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # noqa: BLE001 - a wrong format string does not cost the line
-        return f"{safe_text(message)} {safe_text(record.args)}" if record.args else safe_text(message)
+        return message_from(message, record.args)
+
+
+def message_from(template: object, arguments: object) -> str:
+    """As `logging` puts a message together; if the arguments do not fit, they are written behind it."""
+    text = safe_text(template)
+    if not arguments:
+        return text
+    try:
+        return text % arguments
+    except Exception:  # noqa: BLE001 - as above
+        return f"{text} {safe_text(arguments)}"
 
 
 def json_default(value: Any) -> Any:
@@ -66,27 +82,30 @@ def json_default(value: Any) -> Any:
     return safe_text(value)
 
 
-def json_safe(value: Any) -> Any:
+def json_safe(value: Any, depth: int = 0) -> Any:
     """A copy that `orjson` can write: for lone surrogates, big integers, keys that are no text, strange objects.
 
     Args:
         value: Without cycles, as `Redactor.redact` returns it.
+        depth: How many containers there are around it.
     """
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, enum.Enum):
-        return json_safe(value.value)
+        return json_safe(value.value, depth)
     if isinstance(value, str):
         return _SURROGATE.sub(_escaped, str.__str__(value))
     if isinstance(value, int):
         return value if _INT_MIN <= value <= _INT_MAX else _digits(value)
     if isinstance(value, float):
         return float(value)
+    if not isinstance(value, (dict, list, tuple, set, frozenset)):
+        return json_safe(safe_text(value))
+    if depth >= MAX_DEPTH:
+        return TOO_DEEP
     if isinstance(value, dict):
-        return {json_safe(safe_text(_plain(key))): json_safe(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [json_safe(item) for item in value]
-    return json_safe(safe_text(value))
+        return {json_safe(safe_text(_plain(key))): json_safe(item, depth + 1) for key, item in value.items()}
+    return [json_safe(item, depth + 1) for item in value]
 
 
 def json_line(encoded: bytes) -> str:
@@ -98,7 +117,8 @@ def json_line(encoded: bytes) -> str:
 def dumps(value: Any) -> bytes:
     """JSON of anything without cycles."""
     try:
-        return orjson.dumps(value, default=json_default)
+        # Dates are left to `json_default`: a time zone that raises would end the process (orjson 3.11).
+        return orjson.dumps(value, default=json_default, option=orjson.OPT_PASSTHROUGH_DATETIME)
     except Exception:  # noqa: BLE001 - anything may be logged
         return orjson.dumps(json_safe(value))
 

@@ -90,6 +90,10 @@ def test_a_span_without_a_trace_has_no_ids() -> None:
         ("paid with %d", (4111111111111111,), "paid with ******"),
         ("paid with %d%d%d%d", (4111, 1111, 1111, 1111), "paid with ******"),
         ("%(name)s is %(age)d", ({"name": "ann", "age": 7},), "ann is 7"),
+        ("pw %(password)s of %(name)s", ({"name": "ann", "password": "hunter2"},), "pw ****** of ann"),
+        ("got %s", ({"password": "hunter2"},), "got {'password': '******'}"),
+        ("pin %(password)d", ({"password": 7},), "pin %(password)d {'password': '******'}"),
+        ("nothing of %s", ({},), "nothing of {}"),
     ],
 )
 def test_a_message_is_redacted_whatever_it_is_made_of(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import math
@@ -9,6 +10,7 @@ import socket
 import sys
 import time
 from io import StringIO
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -436,3 +438,39 @@ def test_a_profile_writes_the_line_in_its_own_schema() -> None:
     settings = Settings(service_name="shop", version="1", environment="testing", log_profile="ecs")
     line = line_of(record_with(order_id=7), StructuredLogFormatter(settings=settings))
     assert (line["log.level"], line["service"]["name"], line["process"]["pid"]) == ("info", "shop", os.getpid())
+
+
+def test_in_production_no_part_of_an_error_that_was_given_has_a_stack() -> None:
+    production = StructuredLogFormatter(settings=Settings(service_name="shop", environment="production"))
+    given = {"type": "E", "stack": "S", "causes": [{"type": "C", "stack": "S"}], "exceptions": ({"stack": "S"},)}
+    for error in (given, MappingProxyType(given)):
+        line = line_of(record_with(error=error), production)
+        assert line["error"] == {"type": "E", "causes": [{"type": "C"}], "exceptions": [{}]}
+
+
+class BrokenZone(dt.tzinfo):
+    """Raises from C, which has ended processes."""
+
+
+def test_a_time_whose_zone_raises_is_written_as_a_text() -> None:
+    line = line_of(record_with(at=dt.datetime(2026, 3, 21, tzinfo=BrokenZone()), day=dt.date(2026, 3, 21)))
+    assert (line["at"], line["day"]) == ("<unprintable datetime>", "2026-03-21")
+
+
+@pytest.mark.parametrize("formatter", FORMATTERS, ids=LOG_PROFILES)
+def test_what_is_nested_deeply_does_not_cost_the_line(formatter: logging.Formatter) -> None:
+    for wrap in (lambda inner: [inner], lambda inner: {"a": inner}, lambda inner: [{"a": (inner,)}]):
+        value: Any = "core"
+        for _ in range(90):
+            value = wrap(value)
+        text = formatter.format(record_with(value=value))
+        assert "hello" in text
+        assert "core" in text or "<too deep>" in text
+
+
+@pytest.mark.parametrize("formatter", FORMATTERS[1:], ids=LOG_PROFILES[1:])
+@pytest.mark.parametrize("levelno", [logging.INFO, None])
+def test_the_last_resort_is_in_the_schema_of_the_profile(formatter: logging.Formatter, levelno: Any) -> None:
+    line = line_of(record_with(created=math.inf, levelno=levelno), formatter)
+    assert line.keys() >= line_of(record_with(), formatter).keys() & {"@timestamp", "severity", "resourceLogs"}
+    assert "could not be formatted" in str(line)

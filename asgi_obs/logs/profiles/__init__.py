@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from asgi_obs.logs.profiles import ecs, gcp, otel
 from asgi_obs.logs.profiles.base import Profile
+from asgi_obs.logs.profiles.ecs import profile as ecs
+from asgi_obs.logs.profiles.gcp import CloudLogging
+from asgi_obs.logs.profiles.otel import profile as otel
 from asgi_obs.settings import Settings
 
 __all__ = ["PROFILES", "Profile", "make_profile"]
 
 PROFILES: Final[dict[str, Callable[[Settings], Profile]]] = {
-    "ecs": lambda _settings: ecs.profile,
-    "otel": lambda _settings: otel.profile,
-    "gcp": lambda settings: gcp.CloudLogging(settings.google_cloud_project),
+    "ecs": lambda _settings: ecs,
+    "otel": lambda _settings: otel,
+    "gcp": lambda settings: CloudLogging(settings.google_cloud_project),
 }
 """What makes a profile, by the name in `LOG_PROFILE`."""
 

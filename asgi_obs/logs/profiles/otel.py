@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from asgi_obs.logs.profiles.base import OTHERS, Line, standard_level
-from asgi_obs.logs.safe import safe_text
+from asgi_obs.logs.safe import dumps, safe_text
 
 __all__ = ["profile"]
 
@@ -53,6 +53,9 @@ _IDS: Final = (
     ("trace_id", "traceId", re.compile("(?!0{32})[0-9a-f]{32}")),
     ("span_id", "spanId", re.compile("(?!0{16})[0-9a-f]{16}")),
 )
+
+MAX_DEPTH: Final = 40
+"""Containers within containers; each takes several levels in this JSON, and no more than 254 can be written."""
 
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**63 - 1
@@ -97,18 +100,18 @@ def _attributes(line: Line) -> dict[str, Any]:
     return attributes
 
 
-def _pairs(items: Iterable[tuple[Any, Any]]) -> list[dict[str, Any]]:
+def _pairs(items: Iterable[tuple[Any, Any]], depth: int = 0) -> list[dict[str, Any]]:
     return [
         {
             "key": key if type(key) is str else safe_text(key),
             # Nearly all values are text: they are spared a call.
-            "value": {"stringValue": value} if type(value) is str else _any_value(value),
+            "value": {"stringValue": value} if type(value) is str else _any_value(value, depth),
         }
         for key, value in items
     ]
 
 
-def _any_value(value: Any) -> dict[str, Any]:
+def _any_value(value: Any, depth: int = 0) -> dict[str, Any]:
     """An `AnyValue` of the protocol."""
     kind = type(value)
     if kind is str:
@@ -120,13 +123,15 @@ def _any_value(value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if isinstance(value, enum.Enum):
-        return _any_value(value.value)
+        return _any_value(value.value, depth)
     if isinstance(value, float):
         return {"doubleValue": _double(value)}
+    if depth >= MAX_DEPTH and isinstance(value, (Mapping, list, tuple, set, frozenset)):
+        return {"stringValue": dumps(value).decode()}
     if isinstance(value, Mapping):
-        return {"kvlistValue": {"values": _pairs(value.items())}}
+        return {"kvlistValue": {"values": _pairs(value.items(), depth + 1)}}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return {"arrayValue": {"values": [_any_value(item) for item in value]}}
+        return {"arrayValue": {"values": [_any_value(item, depth + 1) for item in value]}}
     return {"stringValue": safe_text(value)}
 
 
