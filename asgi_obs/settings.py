@@ -7,7 +7,6 @@ is said at start-up: the variable, its value, and what is allowed.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import re
 from collections.abc import Callable, Hashable
@@ -42,6 +41,11 @@ ALWAYS_SENSITIVE: Final = (
 
 _T = TypeVar("_T")
 
+_MAY_BE_EMPTY: Final = frozenset({"SENSITIVE_FIELDS"})
+"""Variables that mean something when they are empty; others have their default then, for compose files set them so."""
+
+_COMMENT: Final = re.compile(r"(?:^|\s)#")
+
 _CHOICES: Final = {
     "environment": ENVIRONMENTS,
     "log_level": LOG_LEVELS,
@@ -49,9 +53,14 @@ _CHOICES: Final = {
     "log_profile": LOG_PROFILES,
     "log_output": LOG_OUTPUTS,
 }
-_WHOLE_NUMBERS: Final = {"log_retention_days": 1, "log_queue_size": 0, "log_buffer_lines": 0}
-_WHOLE_NUMBER: Final = "a whole number"
-_SECONDS: Final = "a number of seconds from 0"
+_WHOLE_NUMBERS: Final = {
+    "log_retention_days": (1, 36_500),
+    "log_queue_size": (0, 1_000_000),
+    "log_buffer_lines": (0, 1_000_000),
+}
+_WHOLE: Final = {name: f"a whole number from {least} to {most}" for name, (least, most) in _WHOLE_NUMBERS.items()}
+_LONGEST: Final = 86_400
+_SECONDS: Final = f"a number of seconds from 0 to {_LONGEST}"
 _PATTERNS: Final = "regular expressions that do not match nothing, separated by white space"
 _MODE: Final = "permissions in octal, from 0200 to 0777"
 _LOGGER_LEVELS: Final = f"logger=LEVEL, comma-separated, with one of {', '.join(LOG_LEVELS)}"
@@ -62,16 +71,34 @@ def _variable(name: str, default: str, parse: Callable[[str], _T], allowed: str 
     """A dataclass field that is read from an environment variable unless it is given."""
 
     def read() -> _T:
-        env_file = Path(".env")
-        config = Config(env_file if env_file.is_file() else None, environ=os.environ)
-        text = config(name, default=default).strip()
+        text: str = Config(environ={**_env_file(), **os.environ})(name, default=default).strip()
         try:
-            return parse(text)
+            return parse(text or (default if name not in _MAY_BE_EMPTY else ""))
         except ValueError:
             raise SettingsError(name, text, allowed) from None
 
     declared: _T = field(default_factory=read, metadata={"variable": name})
     return declared
+
+
+def _env_file() -> dict[str, str]:
+    """What a `.env` file in the working directory says. Starlette's own reader takes comments for values."""
+    path = Path(".env")
+    if not path.is_file():
+        return {}
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise SettingsError(str(path), str(error), "a text in UTF-8") from None
+    pairs = (line.removeprefix("export ").partition("=") for line in map(str.strip, lines) if not line.startswith("#"))
+    return {name.strip(): _unquoted(value.strip()) for name, equals, value in pairs if equals}
+
+
+def _unquoted(value: str) -> str:
+    """A value without its quotes, or without the comment behind it."""
+    if value[:1] in {"'", '"'} and value.find(value[0], 1) > 0:
+        return value[1 : value.index(value[0], 1)]
+    return _COMMENT.split(value, maxsplit=1)[0]
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -100,12 +127,12 @@ def _rates(text: str) -> tuple[tuple[str, float], ...]:
     return tuple((route, float(rate)) for route, rate in (_pairs(text) if "=" in text else (("*", text),)))
 
 
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _is_number(value: object, most: float) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value <= most and value != math.inf
+    return isinstance(value, (int, float)) and 0 <= value <= most
 
 
 def _is_pattern(pattern: object) -> bool:
@@ -179,11 +206,11 @@ class Settings:
     log_output: str = _variable("LOG_OUTPUT", "stdout", str)
     log_file_path: str = _variable("LOG_FILE_PATH", "", str)
     log_file_mode: int = _variable("LOG_FILE_MODE", "0640", _octal, _MODE)
-    log_retention_days: int = _variable("LOG_RETENTION_DAYS", "30", int, _WHOLE_NUMBER)
-    log_queue_size: int = _variable("LOG_QUEUE_SIZE", "0", int, _WHOLE_NUMBER)
+    log_retention_days: int = _variable("LOG_RETENTION_DAYS", "30", int, _WHOLE["log_retention_days"])
+    log_queue_size: int = _variable("LOG_QUEUE_SIZE", "0", int, _WHOLE["log_queue_size"])
     log_sample_rates: tuple[tuple[str, float], ...] = _variable("LOG_SAMPLE_RATE", "1", _rates, _RATES)
     log_slow_seconds: float = _variable("LOG_SLOW_SECONDS", "1", float, _SECONDS)
-    log_buffer_lines: int = _variable("LOG_BUFFER_LINES", "0", int, _WHOLE_NUMBER)
+    log_buffer_lines: int = _variable("LOG_BUFFER_LINES", "0", int, _WHOLE["log_buffer_lines"])
     log_fold_seconds: float = _variable("LOG_FOLD_SECONDS", "0", float, _SECONDS)
     audit_log_path: str = _variable("AUDIT_LOG_PATH", "", str)
     sensitive_fields: tuple[str, ...] = _variable("SENSITIVE_FIELDS", "password,token,secret", _names)
@@ -208,14 +235,16 @@ class Settings:
         self._require("service_name", bool(self.service_name), "a name")
         for name, choices in _CHOICES.items():
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
-        for name, least in _WHOLE_NUMBERS.items():
-            self._require(name, _is_whole(getattr(self, name), least), f"a whole number from {least}")
+        for name, bounds in _WHOLE_NUMBERS.items():
+            self._require(name, _is_whole(getattr(self, name), *bounds), _WHOLE[name])
         for name in ("log_slow_seconds", "log_fold_seconds"):
-            self._require(name, _is_number(getattr(self, name), math.inf), _SECONDS)
+            self._require(name, _is_number(getattr(self, name), _LONGEST), _SECONDS)
         self._require("log_levels", all(level in LOG_LEVELS for _, level in self.log_levels), _LOGGER_LEVELS)
         self._require("log_sample_rates", all(_is_number(rate, 1) for _, rate in self.log_sample_rates), _RATES)
         self._require("log_file_path", bool(self.log_file_path) or self.log_output != "file", "a path to a file")
-        self._require("log_file_mode", _is_whole(self.log_file_mode, 0o200) and self.log_file_mode <= 0o777, _MODE)
+        self._require("log_file_mode", _is_whole(self.log_file_mode, 0o200, 0o777), _MODE)
+        same = self.log_output == "file" and Path(self.audit_log_path).absolute() == Path(self.log_file_path).absolute()
+        self._require("audit_log_path", not self.audit_log_path or not same, "another file than LOG_FILE_PATH")
         self._require("sensitive_fields", all(isinstance(field, str) for field in self.sensitive_fields), "words")
         self._require("sensitive_patterns", all(map(_is_pattern, self.sensitive_patterns)), _PATTERNS)
         if self.redact is not None and not (callable(self.redact) and isinstance(self.redact, Hashable)):
@@ -226,7 +255,9 @@ class Settings:
 
     def _require(self, name: str, valid: bool, allowed: str) -> None:  # noqa: FBT001 - a predicate, not a switch
         if not valid:
-            raise SettingsError(self.variables()[name], getattr(self, name), allowed)
+            value = getattr(self, name)
+            shown = _text(name, value) if name == "log_file_mode" or isinstance(value, tuple) else value
+            raise SettingsError(self.variables()[name], shown, allowed)
 
     @property
     def stack_traces(self) -> bool:
@@ -258,10 +289,10 @@ class Settings:
 
 def _text(name: str, value: Any) -> str:
     """A value as its variable would have it."""
-    if name == "log_file_mode":
+    if name == "log_file_mode" and isinstance(value, int):
         return f"{value:04o}"
     if name == "sensitive_patterns":
-        return " ".join(value)
+        return " ".join(map(str, value))
     if isinstance(value, tuple):
-        return ",".join(item if isinstance(item, str) else f"{item[0]}={item[1]}" for item in value)
+        return ",".join(f"{item[0]}={item[1]}" if isinstance(item, tuple) else str(item) for item in value)
     return str(value)

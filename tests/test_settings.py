@@ -133,7 +133,6 @@ def test_the_default_level_depends_on_the_environment(monkeypatch, environment, 
 @pytest.mark.parametrize(
     ("variable", "text", "message"),
     [
-        ("SERVICE_NAME", "  ", "SERVICE_NAME='' is not valid: expected a name"),
         ("ENVIRONMENT", "prod", f"ENVIRONMENT='prod' is not valid: expected one of {', '.join(ENVIRONMENTS)}"),
         ("LOG_LEVEL", "loud", f"LOG_LEVEL='LOUD' is not valid: expected one of {', '.join(LOG_LEVELS)}"),
         ("LOG_FORMAT", "xml", f"LOG_FORMAT='xml' is not valid: expected one of {', '.join(LOG_FORMATS)}"),
@@ -145,12 +144,16 @@ def test_the_default_level_depends_on_the_environment(monkeypatch, environment, 
             "rw-r",
             "LOG_FILE_MODE='rw-r' is not valid: expected permissions in octal, from 0200 to 0777",
         ),
-        ("LOG_FILE_MODE", "0001", "LOG_FILE_MODE=1 is not valid: expected permissions in octal, from 0200 to 0777"),
-        ("LOG_RETENTION_DAYS", "0", "LOG_RETENTION_DAYS=0 is not valid: expected a whole number from 1"),
-        ("LOG_QUEUE_SIZE", "-1", "LOG_QUEUE_SIZE=-1 is not valid: expected a whole number from 0"),
-        ("LOG_QUEUE_SIZE", "many", "LOG_QUEUE_SIZE='many' is not valid: expected a whole number"),
-        ("LOG_FOLD_SECONDS", "nan", "LOG_FOLD_SECONDS=nan is not valid: expected a number of seconds from 0"),
-        ("LOG_SLOW_SECONDS", "inf", "LOG_SLOW_SECONDS=inf is not valid: expected a number of seconds from 0"),
+        (
+            "LOG_FILE_MODE",
+            "0001",
+            "LOG_FILE_MODE='0001' is not valid: expected permissions in octal, from 0200 to 0777",
+        ),
+        ("LOG_RETENTION_DAYS", "0", "LOG_RETENTION_DAYS=0 is not valid: expected a whole number from 1 to 36500"),
+        ("LOG_QUEUE_SIZE", "-1", "LOG_QUEUE_SIZE=-1 is not valid: expected a whole number from 0 to 1000000"),
+        ("LOG_QUEUE_SIZE", "many", "LOG_QUEUE_SIZE='many' is not valid: expected a whole number from 0 to 1000000"),
+        ("LOG_FOLD_SECONDS", "nan", "LOG_FOLD_SECONDS=nan is not valid: expected a number of seconds from 0 to 86400"),
+        ("LOG_SLOW_SECONDS", "inf", "LOG_SLOW_SECONDS=inf is not valid: expected a number of seconds from 0 to 86400"),
     ],
 )
 def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(monkeypatch, variable, text, message):
@@ -204,8 +207,8 @@ def test_a_list_may_be_given_as_a_list():
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("sensitive_fields", (1,), r"SENSITIVE_FIELDS=\(1,\) is not valid: expected words"),
-        ("sensitive_patterns", (1,), r"SENSITIVE_PATTERNS=\(1,\) is not valid: expected regular expressions"),
+        ("sensitive_fields", (1,), "SENSITIVE_FIELDS='1' is not valid: expected words"),
+        ("sensitive_patterns", (1,), "SENSITIVE_PATTERNS='1' is not valid: expected regular expressions"),
         ("redact", "x", "redact='x' is not valid: expected a function"),
         ("redact", type("Rule", (), {"__call__": len, "__hash__": None})(), "redact=.* is not valid: expected a fun"),
     ],
@@ -226,11 +229,73 @@ def test_a_number_of_the_wrong_type_is_refused(value):
         Settings(log_queue_size=value)
 
 
+def test_what_is_wrong_is_shown_as_it_would_be_written():
+    for options, message in (
+        ({"log_levels": (("a", "LOUD"),)}, "LOG_LEVELS='a=LOUD' is not valid"),
+        ({"log_sample_rates": (("*", 2),)}, "LOG_SAMPLE_RATE='*=2' is not valid"),
+        ({"sensitive_patterns": ("(",)}, "SENSITIVE_PATTERNS='(' is not valid"),
+        ({"log_file_mode": "x"}, "LOG_FILE_MODE='x' is not valid"),
+    ):
+        with pytest.raises(SettingsError) as caught:
+            Settings(**options)
+        assert str(caught.value).startswith(message)
+
+
+def test_the_audit_log_needs_a_file_of_its_own(bare):
+    with pytest.raises(SettingsError, match=r"AUDIT_LOG_PATH='app.log' is not valid: expected another file"):
+        Settings(log_output="file", log_file_path=str(bare / "app.log"), audit_log_path="app.log")
+    assert Settings(log_file_path="app.log", audit_log_path="app.log").audit_log_path == "app.log"
+
+
+@pytest.mark.parametrize("variable", [v for v in Settings.variables().values() if v != "SENSITIVE_FIELDS"])
+def test_a_variable_that_is_empty_has_its_default(monkeypatch, variable):
+    monkeypatch.setenv(variable, " ")
+
+    with_it = Settings()
+    monkeypatch.delenv(variable)
+
+    assert with_it == Settings()
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("VERSION=1", "1"),
+        ("VERSION = 1 ", "1"),
+        ("export VERSION=1", "1"),
+        ("VERSION=1.2    # of the service", "1.2"),
+        ("VERSION=1#2", "1#2"),
+        ("VERSION='1 # 2' # of the service", "1 # 2"),
+        ('VERSION="1"', "1"),
+        ("VERSION='1", "'1"),
+        ("VERSION=  # of the service", "unknown"),
+        ("# VERSION=1", "unknown"),
+        ("VERSION", "unknown"),
+    ],
+)
+def test_a_dotenv_file_is_read_as_people_write_it(bare, line, value):
+    (bare / ".env").write_text(f"\ufeff{line}\n", encoding="utf-8")
+
+    assert Settings().version == value
+
+
+def test_a_dotenv_file_that_is_no_text_is_refused(bare):
+    (bare / ".env").write_bytes(b"VERSION=\xff\n")
+
+    with pytest.raises(SettingsError, match=r"\.env=.* is not valid: expected a text in UTF-8"):
+        Settings()
+
+
 def test_one_variable_can_be_read_whatever_is_wrong_with_the_others(monkeypatch):
     monkeypatch.setenv("LOG_LEVEL", "LOUD")
     monkeypatch.setenv("SENSITIVE_FIELDS", "pin")
 
     assert Settings.read("sensitive_fields") == ("pin",)
+
+
+def test_a_service_without_a_name_is_refused():
+    with pytest.raises(SettingsError, match="SERVICE_NAME='' is not valid: expected a name"):
+        Settings(service_name="")
 
 
 def test_a_wrong_keyword_is_named_as_its_variable():

@@ -8,11 +8,16 @@ as the disk does, some milliseconds. Everything else costs what any record costs
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from asgi_obs.logs.extra import add_fields
 from asgi_obs.logs.files import FileHandler
+from asgi_obs.logs.formatter import StructuredLogFormatter
+from asgi_obs.logs.handlers import LineHandler
 from asgi_obs.logs.levels import AUDIT
+from asgi_obs.logs.stdout import StdoutHandler
 
 __all__ = ["AuditHandler", "audit_log"]
 
@@ -36,6 +41,8 @@ class AuditHandler(FileHandler):
 def audit_log(event: str, *, actor: str | None = None, outcome: str | None = None, **fields: Any) -> None:
     """Write one line to the audit log; like any other it has the IDs of its request, and is redacted.
 
+    Where no handler takes it, as before `setup_logging`, it goes to standard output.
+
     Args:
         event: What happened, such as `user.login`.
         actor: Who did it.
@@ -47,5 +54,25 @@ def audit_log(event: str, *, actor: str | None = None, outcome: str | None = Non
     record = logger.makeRecord(AUDIT, logging.INFO, file, line, event, (), None, function)
     given = {"event": event, "actor": actor, "outcome": outcome}
     add_fields(record, {**{name: value for name, value in given.items() if value is not None}, **fields})
-    # Past the levels, the filters and `disabled`, which `logging.config` sets: all of these leave lines out.
-    logger.callHandlers(record)
+    # Not by the logger: its level, its filters, those of handlers, and `disabled`, which `logging.config` sets, all
+    # leave lines out.
+    takers = [
+        handler for handler in _handlers(logger) if isinstance(handler, LineHandler) or record.levelno >= handler.level
+    ]
+    for handler in takers or [_standard_output()]:
+        handler.handle(record)
+
+
+def _handlers(logger: logging.Logger) -> Iterator[logging.Handler]:
+    """Those that `logging` would call."""
+    current: logging.Logger | None = logger
+    while current is not None:
+        yield from list(current.handlers)
+        current = current.parent if current.propagate else None
+
+
+@lru_cache(maxsize=1)
+def _standard_output() -> LineHandler:
+    handler = StdoutHandler()
+    handler.setFormatter(StructuredLogFormatter())
+    return handler

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.exchange import Exchange, current_exchange
+from asgi_obs.logs.levels import AUDIT
 
 if TYPE_CHECKING:
     from asgi_obs.logs.handlers import LineHandler
@@ -58,7 +59,7 @@ class RequestBuffer(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written now; never raises."""
         try:
-            if record.levelno >= self._threshold(record.name):
+            if record.levelno >= self._threshold(record.name) or record.name == AUDIT:
                 return True
             exchange = current_exchange()
             if exchange is not None and exchange.outcome is None:  # a background task's error is not the request's

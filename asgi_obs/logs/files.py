@@ -21,6 +21,7 @@ from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.logs.descriptor import Descriptor
 from asgi_obs.logs.handlers import LineHandler
 from asgi_obs.logs.rotation import DAY, delete_old, exclusive, open_log, set_aside
+from asgi_obs.logs.signals import REOPEN, call_on
 
 __all__ = ["FileHandler", "LogFile"]
 
@@ -63,6 +64,7 @@ class FileHandler(LineHandler):
             raise ConfigurationError("mode", mode, "permissions up to 0o777, with writing for the owner")
         self._file = LogFile(path, retention_days=retention_days, mode=mode, fsync=fsync, clock=clock)
         super().__init__(self._file, queue_size=queue_size)
+        call_on(REOPEN, self.reopen)
 
     def rotate(self) -> bool:
         """Rotate the file now; returns whether it was: False if it is empty, or another process is at it."""
@@ -77,7 +79,7 @@ class FileHandler(LineHandler):
         """Open the file anew, now if no line is being written, else before the next; safe in a signal handler."""
         self._file.reopen_soon()
         with suppress(OSError):  # the next line fails, and is counted
-            self._delivery.run(self._file.follow, wait=False)
+            self._delivery.run(self._file.follow_if_open, wait=False)
 
 
 class LogFile:
@@ -96,12 +98,12 @@ class LogFile:
 
     def __init__(self, path: str, *, retention_days: int, mode: int, fsync: bool, clock: Callable[[], float]) -> None:
         self.problems: list[tuple[str, Exception]] = []
+        self._fd = -1
         self._path = os.path.abspath(path)  # noqa: PTH100 - without links resolved: they may be changed
         self._retention_days = retention_days
         self._mode = mode
         self._fsync = fsync
         self._clock = clock
-        self._fd = -1
         self._missing_since = 0.0
         self._look_again = 0.0
         try:
@@ -140,6 +142,11 @@ class LogFile:
             fd, self._fd = self._fd, -1
             os.close(fd)
 
+    def __del__(self) -> None:
+        # A line may have come after closing, and nobody closes it then.
+        with suppress(AttributeError, OSError):
+            self.close()
+
     def reopen_soon(self) -> None:
         """Have the file opened anew before the next line."""
         self._stale = True
@@ -163,6 +170,15 @@ class LogFile:
             self._missing_since = 0.0
             if _identity(found) != self._identity:
                 self._reopen()
+
+    def follow_if_open(self) -> None:
+        """As `follow`, unless the file was closed: then the next line opens it.
+
+        Raises:
+            OSError: As there.
+        """
+        if self._fd >= 0:
+            self.follow()
 
     def rotate(self) -> bool:
         """Rotate the file now; returns whether it was.
@@ -236,7 +252,7 @@ class LogFile:
     def _delete_old(self, path: str, now: float) -> None:
         try:
             delete_old(path, dt.datetime.fromtimestamp(now, dt.timezone.utc).date(), self._retention_days)
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # more days than there are dates
             self.problems.append(("FileHandler.delete_old", error))
 
     def _is_at(self, path: str) -> bool:

@@ -23,6 +23,7 @@ from asgi_obs.logs import records
 from asgi_obs.logs.levels import AUDIT
 from asgi_obs.logs.records import RequestRecord
 from asgi_obs.logs.safe import message_of, safe_text
+from asgi_obs.logs.signals import TERMINATE, call_on
 from asgi_obs.types import Clock
 
 __all__ = ["Fold"]
@@ -69,6 +70,7 @@ class Fold(logging.Filter):
         _folds.add(self)
         # Weakly, for handlers are replaced; and behind what the handler has registered, so that it runs ahead of it.
         atexit.register(_flush, weakref.ref(self))
+        call_on(TERMINATE, self.flush)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written now; never raises."""

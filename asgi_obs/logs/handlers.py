@@ -54,7 +54,7 @@ class LineHandler(logging.Handler):
         """Write one record, if no filter is against it; a filter may also replace it (Python 3.12 and later)."""
         if self.filters:
             verdict: Any = self.filter(record)
-            if not verdict:
+            if not verdict and record.name != AUDIT:
                 return False
             record = verdict if isinstance(verdict, logging.LogRecord) else record
         self.emit(record)

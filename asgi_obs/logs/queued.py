@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from weakref import WeakSet
 
 from asgi_obs.logs.delivery import DROPPED, MAX_HELD, Direct, renew_in_children
+from asgi_obs.logs.signals import TERMINATE, call_on
 
 __all__ = ["Queued"]
 
@@ -27,6 +28,9 @@ FLUSH_INTERVAL: Final = 0.1
 
 RETRY_INTERVAL: Final = 0.5
 """Seconds after which the background writer looks again whether a sink that has stalled takes a line."""
+
+LISTEN_INTERVAL: Final = 1.0
+"""Seconds after which it is seen to that SIGTERM is still heard."""
 
 _Item: TypeAlias = "tuple[str, bool, int] | threading.Event | None"
 """A line with whether to keep it and how many were dropped before it; something to set; the end."""
@@ -43,11 +47,11 @@ class Queued:
     def __init__(self, direct: Direct, size: int) -> None:
         self._direct = direct
         self._size = size
-        self._is_fork = False
         self._is_direct = False
         self._start_anew()
         renew_in_children(self)
         _queues.add(self)
+        self._listen()
 
     def _start_anew(self) -> None:
         self._lock = threading.RLock()
@@ -59,7 +63,6 @@ class Queued:
 
     def after_fork(self) -> None:
         """Start anew: no thread is forked, and what waits is the parent's to write."""
-        self._is_fork = True
         self._start_anew()
 
     def deliver(self, line: str, *, keep: bool = False) -> None:
@@ -70,6 +73,8 @@ class Queued:
             self.lose()
         else:
             self._queue.put((line, keep, self._take_overflow() if self._overflow else 0))
+            if time.monotonic() >= self._listen_again:
+                self._listen()
 
     def lose(self) -> None:
         """Count a line, and have it announced ahead of the next one that is put in the queue."""
@@ -120,6 +125,11 @@ class Queued:
             queue.put(None)
             thread.join(RETRY_INTERVAL)
 
+    def _listen(self) -> None:
+        """Drain on SIGTERM. Asked for again and again: servers take back the signals of the processes they fork."""
+        self._listen_again = time.monotonic() + LISTEN_INTERVAL
+        call_on(TERMINATE, self.drain)
+
     def _take_overflow(self) -> int:
         with self._lock:
             overflow, self._overflow = self._overflow, 0
@@ -132,18 +142,16 @@ class Queued:
     def _start(self) -> bool:
         """Start the thread; returns False where there can be none any more."""
         with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._work, args=(self._queue,), name="asgi_obs.logs", daemon=True
-                )
-                try:
-                    self._thread.start()
-                except RuntimeError:  # the interpreter is shutting down, or there are too many threads
-                    self._is_direct = True
-                    self._thread = None
-                    return False
-                if self._is_fork:
-                    _flush_at_end_of_child(self)
+            if self._thread is not None:
+                return True
+            thread = threading.Thread(target=self._work, args=(self._queue,), name="asgi_obs.logs", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is shutting down, or there are too many threads
+                self._is_direct = True
+                return False
+            self._thread = thread
+        _flush_at_end_of_child(self)
         return True
 
     def _work(self, queue: SimpleQueue[_Item]) -> None:
@@ -165,10 +173,11 @@ class Queued:
             self._direct.give_up(line, error, keep=keep)
 
 
-def _flush_at_end_of_child(delivery: Queued) -> None:
-    # A child of `multiprocessing` ends without the exit handlers that it was forked with, such as `logging.shutdown`.
-    if "multiprocessing.util" in sys.modules:
-        sys.modules["multiprocessing.util"].Finalize(None, delivery.flush, exitpriority=0)
+def _flush_at_end_of_child(queued: Queued) -> None:
+    """Flush where a child of `multiprocessing` ends: it does so without the functions of `atexit`."""
+    process: Any = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        sys.modules["multiprocessing.util"].Finalize(None, queued.flush, exitpriority=0)
 
 
 def _drain_all() -> None:

@@ -57,9 +57,9 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
             through them tells `client_ip`. Without any it is the other end of the connection.
         user_id: Tells the user of an exchange that has ended, if the application has not bound a `user_id`; None
             if there is none. Default: by `scope["user"]`. What it raises is reported.
-        sampling: Which lines of successful exchanges are written; default as the settings say, all without.
+        sampling: Which lines of successful exchanges are written; default as the settings say.
         capture: Which headers and bodies are added to the line; none by default.
-        settings: Say what is redacted, in place of the environment, and how lines are sampled.
+        settings: Say what is redacted and how lines are sampled, in place of the environment.
 
     Raises:
         ConfigurationError: An option has a wrong value.
@@ -96,9 +96,8 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
         self._redact_text = redact_text = self._redactor.redact_text
         # They are few, come often, and are too long for the redactor to remember them itself.
         self._user_agent = lru_cache(MAX_USER_AGENTS)(lambda value: redact_text(value.decode("latin-1")))
-        if sampling is None and settings is not None:
-            sampling = Sampling.of(settings)
-        self._sampling = sampling if sampling is not None and sampling.active else None
+        sampling = Sampling.of(settings) if sampling is None else sampling
+        self._sampling = sampling if sampling.active else None
         self._capture = capture
         self._adds = self._sampling is not None or capture is not None
         super().__init__(app, observers=(self,) if capture is None else (self, capture))

@@ -70,8 +70,10 @@ class Sampling:
             self.active = True
 
     @classmethod
-    def of(cls, settings: Settings) -> Sampling:
-        """What `LOG_SAMPLE_RATE` and `LOG_SLOW_SECONDS` say."""
+    def of(cls, settings: Settings | None) -> Sampling:
+        """What `LOG_SAMPLE_RATE` and `LOG_SLOW_SECONDS` say, in settings or, without any, in the environment."""
+        if settings is None:
+            return cls(dict(Settings.read("log_sample_rates")), slow=Settings.read("log_slow_seconds"))
         return cls(dict(settings.log_sample_rates), slow=settings.log_slow_seconds)
 
     def rate_if_kept(self, exchange: Exchange) -> float | None:

@@ -23,7 +23,6 @@ from asgi_obs.logs.handlers import LineHandler
 from asgi_obs.logs.levels import AUDIT
 from asgi_obs.logs.request import LOGGER
 from asgi_obs.logs.servers import take_over_servers
-from asgi_obs.logs.signals import listen
 from asgi_obs.logs.stdout import StdoutHandler
 from asgi_obs.logs.text import TextLogFormatter, wants_colour
 from asgi_obs.logs.warnings import capture_warnings
@@ -73,7 +72,6 @@ def setup_logging(
     take_over_servers()
     for name in OWN_LOGGERS:
         logging.getLogger(name).disabled = False  # as `logging.config.dictConfig` leaves loggers that it is not told of
-    listen(handlers.values())
     _audit(before, settings)
     return logging.getLogger()
 

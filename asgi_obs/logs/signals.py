@@ -1,46 +1,47 @@
-"""Signals: SIGUSR1 opens log files anew, SIGTERM flushes what waits in a queue.
+"""Signals: what handlers do on SIGUSR1, which tells them to open their files anew, and on SIGTERM.
 
-Each one calls the handler that was there before. A server such as uvicorn has its own for SIGTERM while it serves,
-puts back the one from before, and sends the signal to itself again: the process then dies at once, without the
-functions of `atexit`. So ours has to come first whichever was installed first, and is installed again when `listen`
-finds another in its place. It costs nothing until a signal comes.
+Each signal then goes to the handler that was there before. A server such as uvicorn has its own for SIGTERM while it
+serves, puts back the one from before, and sends the signal to itself again: the process then dies at once, without
+the functions of `atexit`. So ours has to come first whichever was installed first, and is installed again when
+`call_on` finds another in its place. It costs nothing until a signal comes.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
+from weakref import WeakMethod
 
 from asgi_obs.errors import report
-from asgi_obs.logs.files import FileHandler
-from asgi_obs.logs.handlers import LineHandler
 
-__all__ = ["listen"]
+__all__ = ["REOPEN", "TERMINATE", "call_on"]
 
+TERMINATE: Final[int] = signal.SIGTERM
 REOPEN: Final[int | None] = getattr(signal, "SIGUSR1", None)
 """Windows has no such signal."""
 
-_handlers: list[LineHandler] = []
+_methods: Final[dict[int, tuple[WeakMethod[Any], ...]]] = {}
 
 
-def listen(handlers: Iterable[LineHandler]) -> None:
-    """Have these handlers react to signals, in place of those of the last call.
+def call_on(number: int | None, method: Callable[[], object]) -> None:
+    """Have a method called when a signal comes, as long as its object exists.
 
-    Only the main thread can install what is needed; from another one this only replaces the handlers.
+    Only the main thread can install what is needed for that; a call in another one counts from the next in the main
+    thread on.
 
     Args:
-        handlers: Handlers of this library.
+        number: The signal; None, where there is no such signal, does nothing.
+        method: A bound method. What it raises is reported.
     """
-    _handlers[:] = handlers
-    with suppress(ValueError):  # another thread, or a subinterpreter
-        if REOPEN is not None and any(isinstance(handler, FileHandler) for handler in _handlers):
-            _install(REOPEN, _reopen)
-        if any(handler.is_queued for handler in _handlers):
-            _install(signal.SIGTERM, _drain)
+    if number is not None:
+        others = (known for known in _methods.get(number, ()) if known() not in {None, method})
+        _methods[number] = (*others, WeakMethod(method))
+        with suppress(ValueError):  # another thread, or a subinterpreter
+            _install(number)
 
 
 class _Chained:
@@ -48,15 +49,13 @@ class _Chained:
 
     Args:
         previous: The handler that was there before.
-        action: What to do first.
     """
 
-    def __init__(self, previous: Any, action: Callable[[], None]) -> None:
+    def __init__(self, previous: Any) -> None:
         self._previous = previous
-        self._action = action
 
     def __call__(self, number: int, frame: FrameType | None) -> Any:
-        self._action()
+        _call(number)
         if callable(self._previous):
             return self._previous(number, frame)
         if self._previous is signal.SIG_DFL and number != REOPEN:
@@ -65,27 +64,19 @@ class _Chained:
         return None
 
 
-def _install(number: int, action: Callable[[], None]) -> None:
+def _install(number: int) -> None:
     previous = signal.getsignal(number)
     # None: installed by somebody who does not use Python, and could not be called.
     is_ignored = previous is signal.SIG_IGN and number != REOPEN
     if previous is not None and not is_ignored and not isinstance(previous, _Chained):
-        signal.signal(number, _Chained(previous, action))
+        signal.signal(number, _Chained(previous))
 
 
-def _reopen() -> None:
-    for handler in _handlers:
-        if isinstance(handler, FileHandler):
-            _call(handler.reopen)
-
-
-def _drain() -> None:
-    for handler in _handlers:
-        _call(handler.drain)
-
-
-def _call(method: Callable[[], None]) -> None:
-    try:
-        method()
-    except Exception as error:  # noqa: BLE001 - fail open: the others, and whoever comes after, have to be called
-        report("signals", error)
+def _call(number: int) -> None:
+    for known in _methods[number]:
+        method = known()
+        try:
+            if method is not None:
+                method()
+        except Exception as error:  # noqa: BLE001 - fail open: the others, and whoever comes after, have to be called
+            report("signals", error)

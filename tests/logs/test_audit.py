@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asgi_obs import audit_log
-from asgi_obs.logs import LogContext, setup_logging
+from asgi_obs.logs import LogContext, StdoutHandler, setup_logging
 from asgi_obs.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("root")
@@ -77,6 +77,34 @@ def test_neither_a_filter_of_the_logger_nor_its_being_disabled_leaves_a_line_out
     audit.disabled = True
     audit_log("user.login")
     assert sink.line["event"] == "user.login"
+
+
+def test_neither_the_level_nor_a_filter_of_our_handler_leaves_a_line_out(
+    capsys: pytest.CaptureFixture[str], root: logging.Logger
+) -> None:
+    setup_logging(settings=Settings(log_level="FATAL", log_buffer_lines=10))
+    (handler,) = (handler for handler in root.handlers if isinstance(handler, StdoutHandler))
+    handler.setLevel(logging.CRITICAL)
+    handler.addFilter(lambda _: False)
+    audit_log("user.login")
+    root.critical("filtered")
+    assert [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()] == ["user.login"]
+
+
+def test_a_handler_of_others_keeps_its_level(audit: logging.Logger, sink: Any) -> None:
+    sink.setLevel(logging.ERROR)
+    audit_log("user.login")
+    assert sink.records == []
+
+
+def test_a_line_that_no_handler_takes_goes_to_standard_output(
+    audit: logging.Logger, sink: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audit.removeHandler(sink)
+    audit.propagate = False
+    audit_log("user.login", password="hunter2")
+    line = json.loads(capsys.readouterr().out)
+    assert (line["event"], line["password"]) == ("user.login", "******")
 
 
 def test_a_name_that_a_record_has_already_stands_under_context(sink: Any) -> None:

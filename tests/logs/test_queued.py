@@ -287,25 +287,34 @@ def test_a_forked_process_has_an_empty_queue_and_a_thread_of_its_own(queued: Que
     assert sink.lines == ["first", "parent"]
 
 
-@pytest.mark.parametrize("is_imported", [True, False])
-def test_a_forked_process_starts_anew_and_has_multiprocessing_flush_if_that_is_there(
-    queued: Queued, sink: Lines, monkeypatch: pytest.MonkeyPatch, is_imported: bool
+def test_a_forked_process_starts_anew(queued: Queued, sink: Lines) -> None:
+    queued.lose()
+    queued.after_fork()
+    queued.deliver("a")
+    queued.flush()
+    assert sink.lines == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("process", "expected"),
+    [
+        (SimpleNamespace(parent_process=lambda: "the parent"), 1),
+        (SimpleNamespace(parent_process=lambda: None), 0),
+        (None, 0),
+    ],
+)
+def test_a_child_of_multiprocessing_has_it_flush(
+    queued: Queued, sink: Lines, monkeypatch: pytest.MonkeyPatch, process: Any, expected: int
 ) -> None:
     finalizers: list[Any] = []
 
     def finalize(obj: None, callback: Callable[[], object], *, exitpriority: int) -> None:
         finalizers.append(callback)
 
-    if is_imported:
-        monkeypatch.setitem(sys.modules, "multiprocessing.util", SimpleNamespace(Finalize=finalize))  # type: ignore[arg-type]
-    else:
-        monkeypatch.delitem(sys.modules, "multiprocessing.util", raising=False)
-    queued.lose()
-    queued.after_fork()
+    monkeypatch.setitem(sys.modules, "multiprocessing.process", process)
+    monkeypatch.setitem(sys.modules, "multiprocessing.util", SimpleNamespace(Finalize=finalize))  # type: ignore[arg-type]
     queued.deliver("a")
-    queued.flush()
-    assert finalizers == [queued.flush] * is_imported
-    assert sink.lines == ["a"]
+    assert finalizers == [queued.flush] * expected
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")

@@ -246,3 +246,9 @@ def test_the_settings_say_what_is_sampled() -> None:
 def test_a_wrong_option_is_refused(option: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=option):
         Sampling(**{option: value})
+
+
+def test_without_settings_the_environment_says_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not Sampling.of(None).active
+    monkeypatch.setenv("LOG_SAMPLE_RATE", "0.5")
+    assert Sampling.of(None).active

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import logging
@@ -196,6 +197,20 @@ def test_a_file_that_cannot_be_written_is_refused_and_changes_nothing(
     with pytest.raises(SettingsError, match=rf"{variable}='.*missing/shop.log' is not valid: expected"):
         setup_logging()
     assert (root.handlers, root.level) == (handlers, level)
+
+
+def test_calls_that_fail_leave_no_file_open(tmp_path: Path) -> None:
+    wrong = Settings(
+        log_output="file",
+        log_file_path=str(tmp_path / "shop.log"),
+        audit_log_path=str(tmp_path / "missing" / "audit.log"),
+    )
+    before = len(list(Path("/dev/fd").iterdir()))
+    for _ in range(20):
+        with pytest.raises(SettingsError):
+            setup_logging(settings=wrong)
+    gc.collect()
+    assert len(list(Path("/dev/fd").iterdir())) == before
 
 
 def test_a_queue_takes_the_lines_to_the_same_place(capsys: pytest.CaptureFixture[str], root: logging.Logger) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import logging
 import os
 import signal
 import subprocess
@@ -13,39 +15,30 @@ from typing import Any
 import pytest
 
 from asgi_obs import errors
-from asgi_obs.logs import signals
+from asgi_obs.logs import queued, signals
 from asgi_obs.logs.files import FileHandler
+from asgi_obs.logs.fold import Fold
 from asgi_obs.logs.handlers import LineHandler
-from asgi_obs.logs.signals import listen
+from asgi_obs.logs.signals import call_on
 from tests.logs.sinks import Lines
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 @pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    monkeypatch.setattr(signals, "_methods", {})
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-    listen([])
-
-
-@pytest.fixture
-def queued() -> Iterator[LineHandler]:
-    handler = LineHandler(Lines(), queue_size=10)
-    yield handler
-    handler.close()
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Iterator[FileHandler]:
-    handler = FileHandler(str(tmp_path / "app.log"))
-    yield handler
-    handler.close()
 
 
 class Received:
+    """A handler of somebody else."""
+
     def __init__(self, number: int) -> None:
         self.numbers: list[int] = []
         signal.signal(number, self)
@@ -54,71 +47,73 @@ class Received:
         self.numbers.append(number)
 
 
+class Told:
+    """Wants to be told."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def tell(self) -> None:
+        self.times += 1
+
+
+class Failing(Told):
+    def tell(self) -> None:
+        raise ValueError("no")
+
+
 def is_ours(number: int) -> bool:
     return isinstance(signal.getsignal(number), signals._Chained)
 
 
-def test_sigusr1_opens_files_anew_and_goes_on_to_the_handler_before(file: FileHandler, tmp_path: Path) -> None:
-    received = Received(signal.SIGUSR1)
-    listen([LineHandler(Lines()), file])
-    file.write("one")
-    (tmp_path / "app.log").rename(tmp_path / "moved")
-    signal.raise_signal(signal.SIGUSR1)
-    assert (tmp_path / "app.log").read_text() == ""
-    assert received.numbers == [signal.SIGUSR1]
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_method_is_called_and_the_handler_that_was_there_before(number: int) -> None:
+    received, told = Received(number), Told()
+    call_on(number, told.tell)
+    signal.raise_signal(number)
+    assert (told.times, received.numbers) == (1, [number])
+
+
+def test_a_method_is_called_once_however_often_it_was_asked_for() -> None:
+    Received(signal.SIGTERM)
+    told, other = Told(), Told()
+    for method in (told.tell, other.tell, told.tell):
+        call_on(signal.SIGTERM, method)
+    signal.raise_signal(signal.SIGTERM)
+    assert (told.times, other.times) == (1, 1)
+
+
+def test_an_object_that_is_gone_is_not_called_and_not_kept() -> None:
+    Received(signal.SIGTERM)
+    gone, told = Told(), Told()
+    call_on(signal.SIGTERM, gone.tell)
+    del gone
+    gc.collect()
+    signal.raise_signal(signal.SIGTERM)
+    call_on(signal.SIGTERM, told.tell)
+    assert len(signals._methods[signal.SIGTERM]) == 1
 
 
 @pytest.mark.parametrize("before", [signal.SIG_DFL, signal.SIG_IGN])
-def test_sigusr1_does_not_end_the_process(file: FileHandler, tmp_path: Path, before: Any) -> None:
+def test_sigusr1_does_not_end_the_process(before: Any) -> None:
+    told = Told()
     signal.signal(signal.SIGUSR1, before)
-    listen([file])
-    (tmp_path / "app.log").rename(tmp_path / "moved")
+    call_on(signal.SIGUSR1, told.tell)
     signal.raise_signal(signal.SIGUSR1)
-    assert (tmp_path / "app.log").exists()
+    assert told.times == 1
 
 
-def test_sigterm_drains_queues_and_goes_on_to_the_handler_before(queued: LineHandler, file: FileHandler) -> None:
-    received = Received(signal.SIGTERM)
-    sink = Lines()
-    direct = LineHandler(sink)
-    listen([queued, direct])
-    signal.raise_signal(signal.SIGTERM)
-    assert received.numbers == [signal.SIGTERM]
-    queued.write("directly")
-    assert queued._delivery._direct.sink.lines == ["directly"]  # type: ignore[attr-defined]
-
-
-def test_only_what_is_needed_is_installed(queued: LineHandler, file: FileHandler) -> None:
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    listen([LineHandler(Lines())])
+def test_where_there_is_no_such_signal_nothing_is_installed() -> None:
+    call_on(None, Told().tell)
     assert [is_ours(number) for number in SIGNALS] == [False, False]
-    listen([queued])
-    assert [is_ours(number) for number in SIGNALS] == [True, False]
-    listen([file])
-    assert [is_ours(number) for number in SIGNALS] == [True, True]
 
 
-def test_listening_again_replaces_the_handlers_and_not_what_is_installed(tmp_path: Path, file: FileHandler) -> None:
-    received = Received(signal.SIGUSR1)
-    other = FileHandler(str(tmp_path / "other.log"))
-    listen([other])
-    listen([file])
-    for name in ("app.log", "other.log"):
-        (tmp_path / name).rename(tmp_path / f"{name}.moved")
-    signal.raise_signal(signal.SIGUSR1)
-    assert received.numbers == [signal.SIGUSR1]
-    assert (tmp_path / "app.log").exists()
-    assert not (tmp_path / "other.log").exists()
-    other.close()
-
-
-def test_a_server_that_has_its_own_handler_meanwhile_is_called_and_can_put_back_ours(queued: LineHandler) -> None:
-    application = Received(signal.SIGTERM)
-    listen([queued])
+def test_a_server_that_has_its_own_handler_meanwhile_is_called_and_can_put_back_ours() -> None:
+    told, application = Told(), Received(signal.SIGTERM)
+    call_on(signal.SIGTERM, told.tell)
     before = signal.getsignal(signal.SIGTERM)
     server = Received(signal.SIGTERM)
-    listen([queued])  # by the module of the application, which the server imports
+    call_on(signal.SIGTERM, told.tell)  # by the module of the application, which the server imports
     signal.raise_signal(signal.SIGTERM)
     assert (server.numbers, application.numbers) == ([signal.SIGTERM], [])
     signal.signal(signal.SIGTERM, before)
@@ -126,61 +121,94 @@ def test_a_server_that_has_its_own_handler_meanwhile_is_called_and_can_put_back_
     assert (server.numbers, application.numbers) == ([signal.SIGTERM], [signal.SIGTERM])
 
 
-def test_a_process_that_ignores_sigterm_goes_on_ignoring_it(queued: LineHandler) -> None:
+def test_a_process_that_ignores_sigterm_goes_on_ignoring_it() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    listen([queued])
+    call_on(signal.SIGTERM, Told().tell)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
-def test_a_handler_that_is_not_pythons_stays(queued: LineHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_handler_that_is_not_pythons_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "getsignal", lambda number: None)
-    listen([queued])
+    call_on(signal.SIGTERM, Told().tell)
     monkeypatch.undo()
     assert not is_ours(signal.SIGTERM)
 
 
-def test_another_thread_replaces_the_handlers_only(file: FileHandler) -> None:
-    thread = threading.Thread(target=listen, args=([file],))
+def test_what_another_thread_asks_for_counts_from_the_next_call_in_the_main_thread_on() -> None:
+    Received(signal.SIGTERM)
+    told, other = Told(), Told()
+    thread = threading.Thread(target=call_on, args=(signal.SIGTERM, told.tell))
     thread.start()
     thread.join()
-    assert not is_ours(signal.SIGUSR1)
-    assert signals._handlers == [file]
+    assert not is_ours(signal.SIGTERM)
+    call_on(signal.SIGTERM, other.tell)
+    signal.raise_signal(signal.SIGTERM)
+    assert (told.times, other.times) == (1, 1)
 
 
-def test_a_handler_that_fails_keeps_nobody_from_being_called(
-    file: FileHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_method_that_fails_keeps_nobody_from_being_called(monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[str] = []
     monkeypatch.setattr(errors, "_listeners", [reported.append])
-    failing = FileHandler(str(tmp_path / "failing.log"))
-    monkeypatch.setattr(failing, "reopen", lambda: 1 // 0)
-    received = Received(signal.SIGUSR1)
-    listen([failing, file])
-    (tmp_path / "app.log").rename(tmp_path / "moved")
+    failing, told, received = Failing(), Told(), Received(signal.SIGUSR1)
+    call_on(signal.SIGUSR1, failing.tell)
+    call_on(signal.SIGUSR1, told.tell)
     signal.raise_signal(signal.SIGUSR1)
-    assert (tmp_path / "app.log").exists()
-    assert received.numbers == [signal.SIGUSR1]
-    assert reported == ["signals"]
-    failing.close()
+    assert (told.times, received.numbers, reported) == (1, [signal.SIGUSR1], ["signals"])
 
 
-def test_the_signal_that_nobody_handles_is_sent_again(queued: LineHandler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_signal_that_nobody_handles_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda process, number: sent.append((process, number)))
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    listen([queued])
+    told = Told()
+    call_on(signal.SIGTERM, told.tell)
     signal.raise_signal(signal.SIGTERM)
     assert sent == [(os.getpid(), signal.SIGTERM)]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_a_queue_listens_also_after_the_signals_were_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queued, "LISTEN_INTERVAL", 0.0)
+    handler = LineHandler(Lines(), queue_size=10)
+    assert is_ours(signal.SIGTERM)
+    for _ in range(2):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as gunicorn does in the processes it forks
+        handler.write("a line")
+        assert is_ours(signal.SIGTERM)
+    handler.close()
+
+
+def test_a_handler_without_a_queue_wants_nothing() -> None:
+    LineHandler(Lines())
+    assert [is_ours(number) for number in SIGNALS] == [False, False]
+
+
+def test_a_file_is_opened_anew_unless_it_was_closed(tmp_path: Path) -> None:
+    log, moved = tmp_path / "app.log", tmp_path / "moved"
+    handler = FileHandler(str(log))
+    handler.write("one")
+    log.rename(moved)
+    signal.raise_signal(signal.SIGUSR1)
+    assert log.read_text() == ""
+    handler.close()
+    log.unlink()
+    signal.raise_signal(signal.SIGUSR1)
+    assert not log.exists()
+
+
+def test_what_is_folded_is_written_before_the_process_ends(logger: logging.Logger, sink: Any) -> None:
+    Received(signal.SIGTERM)
+    sink.addFilter(Fold(sink, 60))
+    for _ in range(3):
+        logger.warning("down")
+    signal.raise_signal(signal.SIGTERM)
+    assert [line.get("repeated") for line in sink.lines] == [None, 2]
+
+
 def test_a_process_that_would_have_died_of_sigterm_does() -> None:
     program = """
 import os, signal
-from asgi_obs.logs.signals import listen
 from asgi_obs.logs.stdout import StdoutHandler
 handler = StdoutHandler(queue_size=1000)
-listen([handler])
 for number in range(1000):
     handler.write(str(number))
 os.kill(os.getpid(), signal.SIGTERM)
