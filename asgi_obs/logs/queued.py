@@ -29,7 +29,7 @@ FLUSH_INTERVAL: Final = 0.1
 RETRY_INTERVAL: Final = 0.5
 """Seconds after which the background writer looks again whether a sink that has stalled takes a line."""
 
-LISTEN_INTERVAL: Final = 1.0
+LISTEN_INTERVAL: Final = 0.1
 """Seconds after which it is seen to that SIGTERM is still heard."""
 
 _Item: TypeAlias = "tuple[str, bool, int] | threading.Event | None"

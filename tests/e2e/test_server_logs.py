@@ -37,6 +37,13 @@ async def hello(scope, receive, send):
 app = RequestLoggingMiddleware(hello)
 """
 SETUP = 'setup_logging("shop", "INFO")'
+QUEUED = """
+from asgi_obs import Settings
+from asgi_obs.logs import queued
+
+queued.LISTEN_INTERVAL = 0  # this process does not live long
+setup_logging(settings=Settings(service_name="shop", log_level="INFO", log_queue_size=1000))
+"""
 
 UVICORN = ["uvicorn", "shop:app", "--fd", "{fd}", "--ws", "none"]
 GUNICORN = [
@@ -170,3 +177,11 @@ def test_hypercorn(tmp_path: Path, workers: int) -> None:
     said = serve(tmp_path, [*HYPERCORN, "--workers", str(workers)])
     assert_said_once(said, ("hypercorn.error", "Running on"))
     assert said.err == ""
+
+
+@pytest.mark.parametrize("options", [[], ["--preload"]])
+def test_lines_in_a_queue_are_written_before_the_worker_that_was_forked_dies(
+    tmp_path: Path, options: list[str]
+) -> None:
+    said = serve(tmp_path, [*GUNICORN, *options], setup=QUEUED)
+    assert_said_once(said, ("uvicorn.error", "Started server process"), ("uvicorn.error", "Finished server process"))
