@@ -22,12 +22,15 @@ APPLICATION = """
 import logging
 from asgi_obs import RequestLoggingMiddleware, setup_logging
 
+farewells = 0
 {setup}
 
 async def hello(scope, receive, send):
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
             await send({{"type": "lifespan.startup.complete"}})
+        for number in range(farewells):
+            logging.getLogger("shop.end").info("bye %s", number)
         await send({{"type": "lifespan.shutdown.complete"}})
         return
     logging.getLogger("shop").warning("in the handler")
@@ -42,7 +45,8 @@ from asgi_obs import Settings
 from asgi_obs.logs import queued
 
 queued.LISTEN_INTERVAL = 0  # this process does not live long
-setup_logging(settings=Settings(service_name="shop", log_level="INFO", log_queue_size=1000))
+setup_logging(settings=Settings(service_name="shop", log_level="INFO", log_queue_size=10_000))
+farewells = 5_000
 """
 
 UVICORN = ["uvicorn", "shop:app", "--fd", "{fd}", "--ws", "none"]
@@ -185,3 +189,4 @@ def test_lines_in_a_queue_are_written_before_the_worker_that_was_forked_dies(
 ) -> None:
     said = serve(tmp_path, [*GUNICORN, *options], setup=QUEUED)
     assert_said_once(said, ("uvicorn.error", "Started server process"), ("uvicorn.error", "Finished server process"))
+    assert [message for name, message in said.messages if name == "shop.end"] == [f"bye {n}" for n in range(5_000)]
