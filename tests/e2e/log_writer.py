@@ -18,7 +18,6 @@ from starlette.routing import Route
 from asgi_obs import RequestLoggingMiddleware, Settings, StructuredLogFormatter
 from asgi_obs.logs.files import FileHandler
 from asgi_obs.logs.handlers import LineHandler
-from asgi_obs.logs.signals import listen
 from asgi_obs.logs.stdout import StdoutHandler
 from asgi_obs.metrics.catalogue import process_wide
 
@@ -30,7 +29,6 @@ def set_up(handler: LineHandler) -> LineHandler:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    listen([handler])
     return handler
 
 
