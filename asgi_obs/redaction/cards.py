@@ -1,7 +1,7 @@
 """Card numbers: digits with the prefix and the length of an issuer, and a valid check digit.
 
 Written in one piece or in the groups that are embossed on the card (4-4-4-4, 4-6-5, 4-6-4), with single spaces or
-dashes. Digits that are part of a word, a fraction or an ID are none.
+dashes, or a space as URLs write it. Digits that are part of a word, a fraction or an ID are none.
 """
 
 from __future__ import annotations
@@ -9,11 +9,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from asgi_obs.redaction.escapes import BEHIND_ESCAPE
 from asgi_obs.redaction.mask import MASK
 
 __all__ = ["TRIGGERS", "is_card_number", "redact_cards"]
 
-TRIGGERS: Final = tuple(f"{first}[0-9]{{12}}" for first in "23456")
+TRIGGERS: Final = (
+    *(f"{first}[0-9]{{12}}" for first in "23456"),
+    r"\+[0-9]{4,6}\+",
+    "%(?:25){0,4}20[0-9]{4,6}%",
+)
 """What a text with a card number has in it once separators are gone; `asgi_obs.redaction.prefilter`."""
 
 # https://en.wikipedia.org/wiki/Payment_card_number#Issuer_identification_number_(IIN)
@@ -31,9 +36,10 @@ _ISSUERS: Final = re.compile(
     re.VERBOSE,
 )
 _CANDIDATE: Final = re.compile(
-    r"""
-    (?<![\w.-])
-    (?: [2-6]\d{12,18} | [2-6]\d{3}([ -])(?:\d{4}\1\d{4}\1\d{4}(?:\1\d{3})? | \d{6}\1\d{4,5}) )
+    rf"""
+    (?: (?<![\w.%-]) | {BEHIND_ESCAPE} )
+    (?: [2-6]\d{{12,18}}
+      | [2-6]\d{{3}} ([ +-]|%(?:25){{0,4}}20) (?: \d{{4}}\1\d{{4}}\1\d{{4}}(?:\1\d{{3}})? | \d{{6}}\1\d{{4,5}} ) )
     (?![\w-]|\.\w)
     """,
     re.VERBOSE | re.ASCII,

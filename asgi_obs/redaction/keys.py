@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-__all__ = ["Words", "folded"]
+__all__ = ["Words", "folded", "is_about"]
 
 MAX_VERDICTS: Final = 1024
 MAX_KEPT_KEY: Final = 64
@@ -23,8 +23,14 @@ _SEPARATORS: Final = re.compile(r"[-_. ]+")
 
 # What a key is about when it ends in one of these is how many or how long.
 _MEASURES: Final = (
-    r"(?:count|total|used|usage|limit|max|min|size|length|len|remaining|ttl|timeout|age|days|hours|minutes|seconds"
+    r"(?:count|total|used|usage|limit|max|min|size|length|len|remaining|ttl|timeout|age|days|hours|minutes|seconds|ms"
     r"|expires_?in|expires|budget|rate)\Z"
+)
+
+
+# What a name says *about* a secret when it ends in one of these.
+_ABOUT: Final = re.compile(
+    r"_(?:alg|algorithm|endpoint|expires|expiry|file|name|path|ttl|type|ur[il]|version|[a-z]{2,16}_at)\Z"
 )
 
 
@@ -67,12 +73,22 @@ class Words:
         return verdict
 
     def is_count(self, key: object, value: Any) -> bool:
-        """Whether the value under a sensitive key says how many: `max_tokens=512`, `{"sessions": 4}`."""
+        """Whether the value under a sensitive key says how many: `max_tokens=512`, `{"sessions": 4}`.
+
+        So do counts under names of their own: `prompt_tokens_details={"cached_tokens": 0}`.
+        """
+        if type(value) is dict:
+            return bool(value) and all(type(name) is str and self.is_count(name, value[name]) for name in value)
         return (
             type(value) in (int, float)
             and -MAX_COUNT < value < MAX_COUNT
             and self._counts(_spelled(_text_of(key))) is not None
         )
+
+
+def is_about(name: str) -> bool:
+    """Whether an identifier in a text names what is known about a secret: `token_type`, `password_changed_at`."""
+    return _ABOUT.search(_spelled(name)) is not None
 
 
 def folded(text: str) -> str:

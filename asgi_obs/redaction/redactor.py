@@ -177,7 +177,8 @@ def redact_sensitive_data(data: Any, sensitive_fields: Iterable[str] | None = No
     Args:
         data: Usually a dictionary; see `Redactor.redact` for what is looked into. Never changed, never the
             cause of an error.
-        sensitive_fields: A key that contains one of these, in any case, is sensitive. Default: those of
+        sensitive_fields: A key that contains one of these, in any case, is sensitive; a text is a list of them with
+            commas. Default: those of
             `SENSITIVE_FIELDS` and `asgi_obs.settings.ALWAYS_SENSITIVE`, with `SENSITIVE_PATTERNS`.
 
     Raises:
@@ -192,8 +193,8 @@ def redactor_of(sensitive_fields: Iterable[str] | None = None) -> Redactor:
         return _redactor(
             (*_read("sensitive_fields", DEFAULT_SENSITIVE), *ALWAYS_SENSITIVE), _read("sensitive_patterns", ()), None
         )
-    words = (sensitive_fields,) if isinstance(sensitive_fields, str) else tuple(map(str, sensitive_fields))
-    return _redactor(words, (), None)
+    words = sensitive_fields.split(",") if isinstance(sensitive_fields, str) else map(str, sensitive_fields)
+    return _redactor(tuple(words), (), None)
 
 
 def redactor_for(settings: Settings) -> Redactor:

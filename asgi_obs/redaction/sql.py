@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from asgi_obs.redaction.keys import Words
-from asgi_obs.redaction.mask import MASK
-from asgi_obs.redaction.values import bracket_end, line_end
+from asgi_obs.redaction.mask import MASK, mask_behind
+from asgi_obs.redaction.values import bracket_end, line_end, value_end
 
 __all__ = ["TRIGGERS", "SqlRules"]
 
@@ -23,6 +23,8 @@ TRIGGERS: Final = (
     "failingrow",
     "identifiedby",
     "password'",
+    r"row\(",
+    r":\.\.\.",
 )
 """For `asgi_obs.redaction.prefilter`; the rules about columns look for sensitive words."""
 
@@ -32,6 +34,8 @@ _PARAMETERS: Final = re.compile(
 )
 """https://docs.sqlalchemy.org/en/20/core/connections.html#sql-caching: what `echo` prints in front of them."""
 
+# What `echo="debug"` prints for a row.
+_FETCHED_ROW: Final = re.compile(r"^Row (?=\()", re.MULTILINE)
 _FAILING_ROW: Final = re.compile(r"Failing row contains (?=\()")
 _PASSWORD: Final = re.compile(
     r"(\b(?:identified\s{1,16}(?:with\s{1,16}\S{1,64}\s{1,16})?(?:by|as)(?:\s{1,16}password)?|password)\s{1,16}\\{0,16}')"
@@ -40,8 +44,20 @@ _PASSWORD: Final = re.compile(
 )
 _INSERT: Final = re.compile(
     r"\b(?:insert|replace)\s{1,16}(?:or\s{1,16}\w{1,16}\s{1,16}|ignore\s{1,16})?into\s{1,16}[^\s(]{1,200}\s{0,16}"
-    r"\(([^()]{1,2000})\)\s{0,16}(?:output\s[^()]{1,200})?values\s{0,16}(?=\()",
+    r"\(([^()]{1,2000})\)\s{0,16}(?:output\s[^()]{1,200})?(?:values\s{0,16}(?=\()|select\s(?=[^;]{0,500}'))",
     re.IGNORECASE,
+)
+# PostgreSQL cuts a long line, and the names of the columns with it.
+_CUT_INSERT: Final = re.compile(r"\bLINE \d{1,6}: \.\.\.[^()\n]{0,200}\)\s{0,16}values\s{0,16}(?=\()", re.IGNORECASE)
+_SELECT_ENDS: Final = re.compile(r"""['";\n]|\\n""")
+_SET_ROW: Final = re.compile(r"\bset\s{1,16}\(([^()]{1,2000})\)\s{0,16}=\s{0,16}(?=\()", re.IGNORECASE)
+_COMPARED: Final = (
+    r"(?:{words})\w{{0,64}}\\{{0,16}}[\"`\]]?"
+    r"(?:\s{{0,16}}(?:<>|[<>]=?)\s{{0,16}}(?=[A-Z]?')"
+    r"|\)?(?:::[\w ]{{1,32}}?)?\s{{1,16}}(?:not\s{{1,16}})?"
+    r"(?:i?like|in|similar\s{{1,16}}to|regexp|is\s{{1,16}}(?:not\s{{1,16}})?distinct\s{{1,16}}from)\s{{0,16}}"
+    r"(?=\w{{0,32}}\(?[A-Z]?['\"])"
+    r"|(?:\)|\)?::[\w ]{{1,32}}?)\s{{0,16}}(?:[<>!]?=|<>)\s{{0,16}}(?=\w{{0,32}}\(?'))"
 )
 _ROWS: Final = re.compile(r"\s{0,16},\s{0,16}(?=\()")
 _KEY: Final = re.compile(r"\bKey \(([^\n=]{1,200}?)\)=(?=\()")
@@ -57,41 +73,29 @@ class SqlRules:
 
     def __init__(self, words: Words) -> None:
         self._is_sensitive: Callable[[object], bool] = words.is_sensitive
+        self._compared = re.compile(_COMPARED.format(words=words.pattern), re.IGNORECASE)
 
     def redact(self, text: str) -> str:
         """The text without the values."""
         if "[" in text:
-            text = _mask_behind(text, _PARAMETERS, bracket_end)
-        text = _mask_behind(text, _FAILING_ROW, _row)
+            text = mask_behind(text, _PARAMETERS, bracket_end)
+        text = mask_behind(text, _FAILING_ROW, _row)
         text = _PASSWORD.sub(lambda found: f"{found[1]}{MASK}" if found[2] else found[0], text)
-        text = _mask_behind(text, _INSERT, _rows, self._names_sensitive)
-        text = _mask_behind(text, _KEY, bracket_end, self._names_sensitive)
+        text = mask_behind(text, _INSERT, _rows, self._names_sensitive)
+        text = mask_behind(text, _KEY, bracket_end, self._names_sensitive)
+        text = self._redact_literals(text) if "'" in text else text
         return _DUPLICATE.sub(
             lambda found: f"{found[1]}{MASK}{found[3]}" if self._is_sensitive(found[4]) else found[0], text
         )
 
+    def _redact_literals(self, text: str) -> str:
+        text = mask_behind(text, _SET_ROW, bracket_end, self._names_sensitive)
+        text = mask_behind(text, _CUT_INSERT, _rows)
+        text = mask_behind(text, _FETCHED_ROW, bracket_end)
+        return mask_behind(text, self._compared, _operand_end)
+
     def _names_sensitive(self, found: re.Match[str]) -> bool:
         return any(map(self._is_sensitive, found[1].split(",")))
-
-
-def _mask_behind(
-    text: str,
-    pattern: re.Pattern[str],
-    end_of: Callable[[str, int], int],
-    condition: Callable[[re.Match[str]], bool] = lambda _found: True,
-) -> str:
-    """Mask what stands behind every match that meets the condition, up to `end_of`."""
-    pieces: list[str] = []
-    place = 0
-    while found := pattern.search(text, place):
-        start = found.end()
-        end = end_of(text, start)
-        if condition(found) and end - start > 2:  # brackets with something in them
-            pieces += (text[place:start], MASK)
-        else:
-            pieces.append(text[place:end])
-        place = end
-    return "".join((*pieces, text[place:])) if pieces else text
 
 
 def _row(text: str, start: int) -> int:
@@ -101,7 +105,21 @@ def _row(text: str, start: int) -> int:
     return closed + 1 if closed >= 0 else end
 
 
+def _operand_end(text: str, start: int) -> int:
+    # The letter of E'...' and N'...' is none of Python's.
+    return value_end(text, start + (text[start].isalpha() and text.startswith("'", start + 1)))
+
+
+def _select_end(text: str, start: int) -> int:
+    place = start
+    while (found := _SELECT_ENDS.search(text, place)) and found[0] in "'\"":
+        place = value_end(text, found.start())
+    return found.start() if found else len(text)
+
+
 def _rows(text: str, start: int) -> int:
+    if not text.startswith("(", start):  # of a SELECT
+        return _select_end(text, start)
     end = bracket_end(text, start)
     while following := _ROWS.match(text, end):
         end = bracket_end(text, following.end())

@@ -11,9 +11,10 @@ import datetime as dt
 import decimal
 import enum
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from asgi_obs.redaction import cookies
 from asgi_obs.redaction.cards import is_card_number
 from asgi_obs.redaction.mask import MASK
 
@@ -41,8 +42,11 @@ _CONTAINERS: Final = frozenset({dict, list, tuple})
 # Their text holds no secret.
 _HARMLESS: Final = (dt.date, dt.time, dt.timedelta, dt.tzinfo, uuid.UUID, decimal.Decimal, complex, type)
 
-_NAMES: Final = ("name", "key", "field", "header")
-_VALUES: Final = frozenset({"value", "val"})
+_SECRETS: Final = frozenset({"Secret", "SecretStr", "SecretBytes"})
+"""Names of the classes, of Starlette and Pydantic, whose instances are secrets."""
+
+_NAMES: Final = ("name", "key", "field", "header", "Name", "Key")
+_VALUES: Final = frozenset({"value", "val", "Value", "input"})
 SMALLEST_CARD: Final = 2 * 10**12
 
 
@@ -87,7 +91,7 @@ def _are_clean(redactor: Redactor, items: Any, todo: list[Any]) -> bool:
     for item in items:
         kind = type(item)
         if kind is str:
-            if item not in clean and redactor.redact_text(item) is not item:
+            if item not in clean and (redactor.redact_text(item) is not item or _is_option(redactor, item)):
                 return False
         elif kind in _CONTAINERS:
             todo.append(item)
@@ -100,11 +104,21 @@ def _is_secret_pair(redactor: Redactor, value: Sequence[Any]) -> bool:
     return len(value) == 2 and isinstance(value[0], (str, bytes)) and redactor.is_sensitive(value[0])
 
 
+def _is_option(redactor: Redactor, argument: str) -> bool:
+    """Whether what follows this argument of a command is its value, and sensitive."""
+    return argument.startswith("-") and "=" not in argument and redactor.is_sensitive(argument)
+
+
 def _value_keys(redactor: Redactor, mapping: Mapping[Any, Any]) -> Collection[str]:
-    """The keys of what is named by another one: `{"name": "password", "value": "hunter2"}`."""
+    """The keys of what is named by another one: `{"name": "password", "value": "hunter2"}`.
+
+    Validation errors name it by its location: `{"loc": ("body", "password"), "input": "hunter2"}`.
+    """
     if _VALUES.isdisjoint(mapping):
         return ()
-    names = (mapping[key] for key in _NAMES if key in mapping)
+    names = [mapping[key] for key in _NAMES if key in mapping]
+    location = mapping.get("loc")
+    names += location if isinstance(location, (list, tuple)) else ()
     return _VALUES if any(isinstance(name, (str, bytes)) and redactor.is_sensitive(name) for name in names) else ()
 
 
@@ -150,7 +164,11 @@ class Copy:
 
     def _copier(self, value: Any) -> Callable[[Any], Any] | None:
         kind = type(value)
-        if kind is dict or issubclass(kind, Mapping):
+        if kind is dict:
+            return self._of_mapping
+        if not cookies.CLASSES.isdisjoint(base.__name__ for base in kind.__mro__):
+            return None  # their text says what they are
+        if issubclass(kind, Mapping):
             return self._of_mapping
         if issubclass(kind, tuple):
             return self._of_named_tuple if hasattr(kind, "_fields") else self._of_tuple
@@ -165,31 +183,52 @@ class Copy:
 
     def _of_mapping(self, mapping: Mapping[Any, Any]) -> dict[Any, Any]:
         named = _value_keys(self._redactor, mapping)
-        return {self._of_key(key): MASK if key in named else self._under(key, value) for key, value in mapping.items()}
+        copy: dict[Any, Any] = {}
+        for key, value in mapping.items():
+            name = self._of_key(key)
+            if name in copy:  # two keys that were masked
+                name = f"{name} ({len(copy)})"
+            copy[name] = MASK if key in named else self._under(key, value)
+        return copy
 
     def _of_key(self, key: Any) -> Any:
-        return self._redactor.redact_text(key) if type(key) is str else key
+        if type(key) is str:
+            return self._redactor.redact_text(key)
+        return self.of(key) if type(key) in (bytes, tuple) else key
 
     def _under(self, key: Any, value: Any) -> Any:
         redactor = self._redactor
         if redactor.is_sensitive(key):
-            return value if redactor.is_count(key, value) else MASK
+            return self.of(value) if redactor.is_count(key, value) else MASK
         return redactor.redact_query(value) if type(value) is str and key in QUERY_KEYS else self.of(value)
 
     def _of_named_tuple(self, value: Any) -> dict[str, Any]:
         return self._of_mapping(dict(zip(value._fields, value, strict=True)))
 
     def _of_dataclass(self, value: Any) -> dict[str, Any]:
-        return self._of_mapping({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+        # What its author keeps out of a `repr` is kept out of a log too.
+        fields = dataclasses.fields(value)
+        return self._of_mapping({f.name: getattr(value, f.name) if f.repr else MASK for f in fields})
 
     def _of_model(self, value: Any) -> Any:
-        return self.of(value.model_dump())
+        data = value.model_dump()
+        fields = getattr(type(value), "model_fields", None)
+        if type(data) is not dict or not isinstance(fields, dict):
+            return self.of(data)
+        hidden = {name for name in data if name in fields and not fields[name].repr}
+        return self._of_mapping({name: MASK if name in hidden else data[name] for name in data})
 
     def _of_tuple(self, value: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (value[0], MASK) if _is_secret_pair(self._redactor, value) else tuple(map(self._of_item, value))
+        return (value[0], MASK) if _is_secret_pair(self._redactor, value) else tuple(self._of_items(value))
 
     def _of_list(self, value: list[Any]) -> list[Any]:
-        return list(map(self._of_item, value))
+        return list(self._of_items(value))
+
+    def _of_items(self, items: Sequence[Any]) -> Iterator[Any]:
+        is_value = False
+        for item in items:
+            yield MASK if is_value and not str(item).startswith("--") else self._of_item(item)
+            is_value = type(item) is str and _is_option(self._redactor, item)
 
     def _of_set(self, value: Any) -> Any:
         items = [self.of(item) for item in value]
@@ -216,6 +255,8 @@ class Copy:
         """An object of which nothing but its text will be seen; that text, if there is something to redact in it."""
         if isinstance(value, enum.Enum):
             return value if self.of(value.value) == value.value else MASK
+        if not _SECRETS.isdisjoint(base.__name__ for base in type(value).__mro__):
+            return MASK
         if isinstance(value, _HARMLESS):
             return value
         try:

@@ -12,12 +12,11 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from asgi_obs.errors import ConfigurationError, report_call
-from asgi_obs.redaction import cards, sql, tokens
+from asgi_obs.redaction import cards, cookies, escapes, sql, tokens, urls, validation
 from asgi_obs.redaction.keys import Words
 from asgi_obs.redaction.mask import MASK
 from asgi_obs.redaction.pairs import PairRules
 from asgi_obs.redaction.prefilter import prefilter
-from asgi_obs.redaction.urls import UrlRules
 
 __all__ = ["TextRules"]
 
@@ -38,7 +37,7 @@ class TextRules:
         clean: Texts that need no redaction at all.
 
     Raises:
-        ConfigurationError: A pattern is no regular expression, or the rule cannot be called.
+        ConfigurationError: A pattern is no regular expression, or matches nothing at all, or the rule cannot be called.
     """
 
     def __init__(self, words: Words, patterns: Iterable[str], rule: Callable[[str], str] | None) -> None:
@@ -46,11 +45,13 @@ class TextRules:
             raise ConfigurationError("rule", rule, "a function that takes a text and returns it redacted")
         self._patterns = [_compiled(pattern) for pattern in patterns]
         self._rule = rule
-        self._urls = UrlRules(words, self.redact)
+        self._urls = urls.UrlRules(words, self.redact)
+        self._validation = validation.ValidationRules(words)
         self._pairs = PairRules(words)
         self._sql = sql.SqlRules(words)
         self._may_hold_tokens = prefilter(tokens.TRIGGERS)
-        self._may_hold_secrets = prefilter((*words.triggers, "://", *tokens.TRIGGERS, *sql.TRIGGERS, *cards.TRIGGERS))
+        modules = (cards, cookies, escapes, sql, tokens, urls, validation)
+        self._may_hold_secrets = prefilter((*words.triggers, *(t for module in modules for t in module.TRIGGERS)))
         self._is_customised = bool(self._patterns or rule)
         self._clean: set[str] = set()
         self.clean: AbstractSet[str] = frozenset() if self._is_customised else self._clean
@@ -61,7 +62,7 @@ class TextRules:
             redacted = self.apply(text) if self.is_suspicious(text) else text
             if redacted != text:
                 text = redacted
-            elif len(text) <= MAX_KEPT_TEXT:
+            elif len(text) <= MAX_KEPT_TEXT and not text.startswith("-"):  # an option says what the next argument is
                 if len(self._clean) >= MAX_CLEAN:
                     self._clean.clear()
                 self._clean.add(text)
@@ -79,9 +80,16 @@ class TextRules:
 
     def apply(self, text: str) -> str:
         """What the rules of this library make of the text, without the look before."""
+        plain = escapes.without_colours(text)
+        redacted = self._apply(plain)
+        return text if redacted == plain else redacted
+
+    def _apply(self, text: str) -> str:
         # From what says most about its place to what says least: a token is masked whole before a `:` in it counts.
         if "sk-" in text or self._may_hold_tokens(text):
             text = tokens.redact_tokens(text)
+        text = cookies.redact_cookies(text)
+        text = self._validation.redact(text)
         text = self._sql.redact(text)
         text = self._urls.redact(text)
         text = self._pairs.redact(text)
@@ -104,6 +112,9 @@ class TextRules:
 
 def _compiled(pattern: str) -> re.Pattern[str]:
     try:
-        return re.compile(pattern)
+        compiled = re.compile(pattern)
     except (re.error, TypeError):
         raise ConfigurationError("patterns", pattern, "regular expressions") from None
+    if compiled.match(""):
+        raise ConfigurationError("patterns", pattern, "regular expressions that match something")
+    return compiled

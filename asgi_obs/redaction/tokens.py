@@ -6,6 +6,7 @@ import base64
 import re
 from typing import Final
 
+from asgi_obs.redaction.escapes import BEHIND_ESCAPE
 from asgi_obs.redaction.mask import MASK
 
 __all__ = ["FORMATS", "TRIGGERS", "redact_tokens"]
@@ -27,7 +28,7 @@ FORMATS: Final = (
     (r"npm_[0-9A-Za-z]{30,}", "npm[0-9a-z]{30}"),
     (r"pypi-AgE[\w-]{16,}", "pypiage"),
     (r"SG\.[\w-]{16,}\.[\w-]{16,}", r"sg\.[0-9a-z]{10}"),  # SendGrid
-    (r"sk-(?=[A-Za-z_-]{0,64}\d)[\w-]{20,}", ""),  # OpenAI, Anthropic
+    (r"sk-(?=[\w-]{0,64}?(?=[0-9A-Za-z]{12})[A-Za-z]{0,11}\d)[\w-]{20,}", ""),  # OpenAI, Anthropic
     (r"hf_[0-9A-Za-z]{30,}", "hf[0-9a-z]{30}"),  # Hugging Face
     (r"dop_v1_[0-9a-f]{32,}", "dopv1"),  # DigitalOcean
     (r"doo_v1_[0-9a-f]{32,}", "doov1"),
@@ -67,30 +68,37 @@ TRIGGERS: Final = (
 )
 """For `asgi_obs.redaction.prefilter`; what begins with `sk-` would be found in every `task`, see `redact_tokens`."""
 
-_KNOWN: Final = re.compile(f"(?<![0-9A-Za-z])(?:{'|'.join(pattern for pattern, _ in FORMATS)})", re.ASCII)
+_ANY: Final = f"(?:{'|'.join(pattern for pattern, _ in FORMATS)})"
+_KNOWN: Final = re.compile(f"(?<![0-9A-Za-z]){_ANY}", re.ASCII)
+_KNOWN_ESCAPED: Final = re.compile(f"(?:{BEHIND_ESCAPE}){_ANY}", re.ASCII)
 _PEM: Final = re.compile(
     r"-----BEGIN [0-9A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,20}-----[^-]*(?:-(?!----)[^-]*)*(?:-----END [0-9A-Z ]{0,60}-----)?"
 )
 _DOTTED: Final = re.compile(r"(?<![\w.-])[\w-]+(?:\.[\w-]*)+", re.ASCII)
 _JWT_HEADER: Final = re.compile(r"eyJ[\w-]{12,}", re.ASCII)
 
+_START: Final = rf"(?:\b|{BEHIND_ESCAPE})"
+_SPACES: Final = r"(?:[\s:=+]|%(?:20|3[AaDd])){1,16}"
+
 # A word of letters only, in one case, is no credential but English: "the bearer of bad news".
 _BEARER: Final = re.compile(
-    r"(\bbearer[\s:=]{1,16})(?![\w-]{1,64}=[\"'])"
+    rf"({_START}bearer{_SPACES})"
+    r"(?![\w-]{1,64}=[\"'])"
     r"(?=[A-Za-z._~+/-]{0,512}\d|[\w.~+/-]{0,512}(?-i:[a-z][A-Z])|[\w.~+/=-]{20})[\w.~+/-]{4,}=*",
     re.IGNORECASE | re.ASCII,
 )
-_BASIC: Final = re.compile(r"(\bbasic[\s:=]{1,16})([0-9A-Za-z+/_-]{4,}=*)", re.IGNORECASE)
+_BASIC: Final = re.compile(rf"({_START}basic{_SPACES})([0-9A-Za-z+/_-]{{4,}}=*)", re.IGNORECASE)
 _PARAMETER: Final = r"""\w+=(?:\\*"[^"\n]*"|[^\s"',]+)"""
 _PARAMETERS: Final = re.compile(
-    rf"(\b(?:Digest|AWS4-HMAC-SHA256)[ \t]+){_PARAMETER}(?:,\s{{0,8}}{_PARAMETER})*", re.IGNORECASE
+    rf"({_START}(?:Digest|AWS4-HMAC-SHA256)[ \t]+){_PARAMETER}(?:,\s{{0,8}}{_PARAMETER})*", re.IGNORECASE
 )
 # Shared keys and signatures of Azure, AWS and Google Cloud.
 _SIGNED: Final = re.compile(
-    r"(\b(?:AccountKey|SharedAccessKey|sig|signature|X-Amz-Signature|X-Goog-Signature)=)[\w%+/=-]{16,}", re.IGNORECASE
+    rf"({_START}(?:AccountKey|SharedAccessKey|sig|signature|X-Amz-Signature|X-Goog-Signature)=)[\w%+/=-]{{16,}}",
+    re.IGNORECASE,
 )
 _WEBHOOK: Final = re.compile(
-    r"(\bhooks\.slack\.com/(?:services|workflows|triggers)/|/api/webhooks/\d{1,32}/)[\w/-]{16,}", re.ASCII
+    rf"({_START}hooks\.slack\.com/(?:services|workflows|triggers)/|/api/webhooks/\d{{1,32}}/)[\w/-]{{16,}}", re.ASCII
 )
 
 
@@ -101,6 +109,8 @@ def redact_tokens(text: str) -> str:
     if "eyJ" in text:
         text = _DOTTED.sub(_without_jwt, text)
     text = _KNOWN.sub(MASK, text)
+    if "\\" in text or "%" in text:
+        text = _KNOWN_ESCAPED.sub(MASK, text)
     text = _BEARER.sub(rf"\1{MASK}", text)
     text = _BASIC.sub(_without_basic, text)
     text = _PARAMETERS.sub(rf"\1{MASK}", text)

@@ -5,22 +5,37 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import unquote_plus
+from urllib.parse import unquote, unquote_plus
 
 from asgi_obs.redaction.keys import Words
 from asgi_obs.redaction.mask import MASK
 
-__all__ = ["UrlRules"]
+__all__ = ["TRIGGERS", "UrlRules"]
+
+TRIGGERS: Final = ("://", "%(?:25){0,4}3a%(?:25){0,4}2f%", r"%[0-9a-f]{2}[^&;\s\"'<>=]{0,900}=")
+"""For `asgi_obs.redaction.prefilter`."""
 
 # With a password the userinfo reaches to the last `@` of the URL: the password may hold any character unescaped, and
 # a path is lost rather than a password left. What follows the colon must not be a port; without a user it is none.
 # Without a password it is the userinfo of RFC 3986, section 3.2.1. Bounded, or a hostile text would take long.
 _USERINFO: Final = re.compile(
     r"""
-    ://(?: (?: : | [^/?#\s"<>:@\[]{1,256}:(?!\d{0,5}(?:[/?#\s"<>]|\Z)) ) (?:(?:[^\s"<>@:]|:(?!//)){0,256}@)+
+    ://(?!git@)(?: (?: : | [^/?#\s"<>:@\[]{1,256}:(?!\d{0,5}(?:[/?#\s"<>]|\Z)) ) (?:(?:[^\s"<>@:]|:(?!//)){0,256}@)+
          | [^/?#\s"<>]*@ )
     """,
     re.VERBOSE,
+)
+# The same in a URL that is percent-encoded, be it several times: `%25` stands for `%` then.
+_ENCODED_USERINFO: Final = re.compile(
+    r"""
+    (?P<scheme> (?P<sign>%(?:25){0,4})3A (?P=sign)2F (?P=sign)2F )
+    (?: [^\s"'<>%&] | %(?! (?:25){0,4}(?:2F|3F|23|22|27|26) ) )*
+    (?= (?P=sign)40 )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_ENCODED_NAME: Final = re.compile(
+    r"(?<![\w.%\[\]+-])((?=[\w.%\[\]+-]{0,200}%[0-9A-Fa-f]{2})[\w.%\[\]+-]{1,200})=[^&;\s\"'<>]+"
 )
 _URL_PARAMETERS: Final = re.compile(r"""([?#])([^?#\s"'<>]+)""")
 
@@ -38,7 +53,10 @@ class UrlRules:
         self._redact_text = redact_text
 
     def redact(self, text: str) -> str:
-        """The text with the URLs in it redacted."""
+        """The text with the URLs and the percent-encoded parameters in it redacted."""
+        if "%" in text:
+            text = _ENCODED_USERINFO.sub(rf"\g<scheme>{MASK}", text)
+            text = _ENCODED_NAME.sub(self._redact_encoded, text)
         if "://" not in text:
             return text
         text = _USERINFO.sub(f"://{MASK}@", text)
@@ -48,6 +66,9 @@ class UrlRules:
         """A query string with the values of its sensitive parameters replaced, all else byte for byte the same."""
         return "&".join(map(self._redact_parameter, query.split("&")))
 
+    def _redact_encoded(self, found: re.Match[str]) -> str:
+        return f"{found[1]}={MASK}" if self._is_sensitive(unquote(found[1])) else found[0]
+
     def _redact_names(self, query: str) -> str:
         return "&".join(self._redact_named(parameter) or parameter for parameter in query.split("&"))
 
@@ -56,7 +77,7 @@ class UrlRules:
         if redacted is not None:
             return redacted
         name, equals, value = parameter.partition("=")
-        decoded = unquote_plus(value) if "%" in value else value
+        decoded = unquote_plus(value)
         if decoded != value and self._redact_text(decoded) != decoded:
             return f"{name}{equals}{MASK}"
         return self._redact_text(parameter)

@@ -15,10 +15,12 @@ import xml.sax.saxutils
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.cookies import SimpleCookie
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel
+import pytest
+from pydantic import BaseModel, Field, ValidationError
 
 from asgi_obs import LogContext
 
@@ -213,6 +215,11 @@ class Login(BaseModel):
     api_key: str
 
 
+class Registration(BaseModel):
+    user: str
+    password: str = Field(min_length=10_000)
+
+
 class Pair(NamedTuple):
     host: str
     token: str
@@ -256,6 +263,12 @@ def _json(secret: str, **options: Any) -> str:
     return json.dumps({"user": "ann", "password": secret, "n": 1}, **options)
 
 
+def _validation_error(secret: str) -> ValidationError:
+    with pytest.raises(ValidationError) as caught:
+        Registration(user="ann", password=secret)
+    return caught.value
+
+
 def _xml(secret: str) -> str:
     return xml.sax.saxutils.escape(secret)
 
@@ -280,6 +293,9 @@ IN_STRUCTURES: Final[dict[str, Position]] = {
     "other mapping": lambda log, s: log.info("m", extra={"data": OrderedDict(private_key=s)}),
     "object with a repr": lambda log, s: log.info("m", extra={"client": Client(s)}),
     "exception in a field": lambda log, s: log.info("m", extra={"failure": ValueError({"token": s})}),
+    "validation errors": lambda log, s: log.info("m", extra={"errors": _validation_error(s).errors()}),
+    "command": lambda log, s: log.info("m", extra={"command": ["mysql", "--password", s, "-e", "x"]}),
+    "cookies": lambda log, s: log.info("m", extra={"jar": SimpleCookie({"sid": s})}),
     "context": lambda log, s: _in_context(log, session=s),
     "nested in a context": lambda log, s: _in_context(log, job={"session_id": s}),
 }
@@ -319,6 +335,16 @@ IN_QUOTES: Final[dict[str, Position]] = {
     "SQL echo, cached": lambda log, s: log.info("[cached since 1.2s ago] %r", {"name": "ann", "x": s}),
     "SQL literal": lambda log, s: log.info("UPDATE users SET password = '%s' WHERE id = 5", s.replace("'", "''")),
     "SQL insert": lambda log, s: log.info("INSERT INTO users (name, password) VALUES ('ann', %r)", s),
+    "SQL comparison": lambda log, s: log.info("SELECT 1 FROM s WHERE token IN ('%s', 'b')", s.replace("'", "''")),
+    "SQL select": lambda log, s: log.info("INSERT INTO users (name, password) SELECT 'ann', %r", s),
+    "SQL row": lambda log, s: log.info("UPDATE users SET (name, password) = ('ann', %r)", s),
+    "row of SQLAlchemy": lambda log, s: log.debug("Row %r", (1, s)),
+    "annotated source": lambda log, s: log.info("    password: str | None = %r", s),
+    "default in source": lambda log, s: log.info("    password = os.environ.get('PASSWORD') or %r", s),
+    "condition in source": lambda log, s: log.info("    password = 'a' if debug else %r", s),
+    "validation error": lambda log, s: _raise(log, _validation_error(s)),
+    "validation errors in a message": lambda log, s: log.info("got %s", _validation_error(s).errors()),
+    "validation errors in JSON": lambda log, s: log.info(_validation_error(s).json()),
     "SQL password": lambda log, s: log.info("ALTER USER ann WITH PASSWORD '%s'", s.replace("'", "''")),
     "options in a list": lambda log, s: log.info("run %r", ["login", "--password", s, "--verbose"]),
     "multipart body": lambda log, s: log.info(
@@ -343,6 +369,11 @@ BEFORE_A_BLANK: Final[dict[str, Position]] = {
     "argument": lambda log, s: log.info("token=%s user=%s", s, "ann"),
     "arguments by name": lambda log, s: log.info("secret=%(secret)s", {"secret": s}),
     "logfmt": lambda log, s: log.info(f"level=info user=ann db.password={s} took=5ms"),
+    "colours": lambda log, s: log.info(f"\x1b[36mpassword\x1b[0m=\x1b[35m{s}\x1b[0m"),
+    "encoded key": lambda log, s: log.info("user%5Bpassword%5D={}&a=1".format(quote(s, safe=""))),
+    "hidden key": lambda log, s: log.info("/x?a=1&pass%77ord={}".format(quote(s, safe=""))),
+    "cookie of a jar": lambda log, s: log.info(f"<Cookies[<Cookie sid={s} for x />]>"),
+    "cookies": lambda log, s: log.info(f"cookies: a=1; sid={s}"),
     "option": lambda log, s: log.info(f"run --user ann --password {s} --verbose"),
     "option with =": lambda log, s: log.info(f"run --api-key={s} --verbose"),
     "environment": lambda log, s: log.info(f"HOME=/root\nDB_PASSWORD={s}\nPATH=/bin"),
@@ -372,6 +403,10 @@ BARE: Final[dict[str, Position]] = {
     "in an exception": lambda log, s: _raise(log, LoginError(f"cannot use {s}")),
     "in a name": lambda log, s: _in_context(log, note=f"it is {s}!"),
     "in JSON": lambda log, s: log.info(json.dumps({"note": s})),
+    "behind a line end": lambda log, s: log.info(json.dumps({"note": f"x\n{s}"})),
+    "behind a byte": lambda log, s: log.info("%r", f"\x01{s}".encode()),
+    "coloured": lambda log, s: log.info(f"\x1b[32m{s}\x1b[0m"),
+    "in a parameter": lambda log, s: log.info(f"/x?q=%22{s}%22"),
 }
 """Secrets that are known by their looks, without a name."""
 

@@ -14,6 +14,17 @@ def test_a_card_number_is_masked_in_any_sentence(card: str) -> None:
     assert redact_cards(f"'{card}'") == "'******'"
 
 
+@pytest.mark.parametrize("before", [r"\n", r"\r\n", r"\x01", r"\u00e9", "%22", "x%20"])
+def test_a_card_number_begins_behind_an_escape(before: str) -> None:
+    assert redact_cards(f"{before}4111111111111111") == f"{before}******"
+
+
+@pytest.mark.parametrize("separator", ["+", "%20", "%2520"])
+def test_a_url_writes_spaces_in_its_own_way(separator: str) -> None:
+    assert redact_cards(separator.join(["4111", "1111", "1111", "1111"])) == "******"
+    assert redact_cards(separator.join(["3782", "822463", "10005"])) == "******"
+
+
 def test_a_security_code_behind_a_card_number_goes_with_it() -> None:
     assert redact_cards("4111 1111 1111 1111 123 12/27") == "****** 12/27"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from asgi_obs.redaction.keys import Words, folded
+from asgi_obs.redaction.keys import Words, folded, is_about
 
 WORDS = Words(["password", "token", "api_key", "apikey", "x-api-key", "session"])
 
@@ -47,10 +47,37 @@ def test_a_small_number_under_a_plural_or_a_measure_is_a_count(key: Any) -> None
         ("tokens", True),
         ("tokens", None),
         ("tokens", float("nan")),
+        ("tokens", {}),
+        ("tokens", {"pin": 1234}),
+        ("tokens", {"cached_tokens": "5"}),
+        ("tokens", {5: 5}),
     ],
 )
 def test_anything_else_is_none(key: Any, value: Any) -> None:
     assert not WORDS.is_count(key, value)
+
+
+def test_a_dictionary_of_counts_is_a_count() -> None:
+    assert WORDS.is_count("prompt_tokens_details", {"cached_tokens": 0, "audio_tokens": 5})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("token_type", True),
+        ("tokenEndpoint", True),
+        ("token-url", True),
+        ("password_changed_at", True),
+        ("password.hash.algorithm", True),
+        ("token", False),
+        ("session_id", False),
+        ("token_hash", False),
+        ("type_token", False),
+        ("tokentype", False),
+    ],
+)
+def test_what_a_name_ends_with_tells_whether_it_is_about_a_secret(name: str, expected: bool) -> None:
+    assert is_about(name) is expected
 
 
 def test_without_words_there_are_no_counts_of_them() -> None:

@@ -38,6 +38,11 @@ RULES = PairRules(
         ("token=not.a.state", "token=******"),
         ("token=true-blue", "token=******"),
         ("password=invalid'x y", "password=****** y"),
+        ("password          = x", "password          = ******"),
+        ("password\u00a0:\u00a0x", "password\u00a0:\u00a0******"),
+        ("password += 'x'", "password += '******'"),
+        ("user%5Bpassword%5D=x&a=1", "user%5Bpassword%5D=******&a=1"),
+        ("user%255Bpassword%255D%255B%255D=x", "user%255Bpassword%255D%255B%255D=******"),
     ],
 )
 def test_what_is_assigned_to_a_sensitive_key_is_masked(text: str, redacted: str) -> None:
@@ -56,6 +61,8 @@ def test_what_is_assigned_to_a_sensitive_key_is_masked(text: str, redacted: str)
         ('os.environ["DB_PASSWORD"] = "x"', 'os.environ["DB_PASSWORD"] = "******"'),
         ("`token`: `x y`", "`token`: `******`"),
         ('password="x', 'password="******'),
+        ("token: 'tis gone\nnext", "token: '******\nnext"),
+        ("password = 'x\ny' z", "password = '******' z"),
         ("<user password='x' a='b'/>", "<user password='******' a='b'/>"),
     ],
 )
@@ -71,6 +78,11 @@ def test_what_is_in_quotes_is_masked_between_them(text: str, redacted: str) -> N
         ("password=SecretStr('x') n", "password=****** n"),
         ("token=<Token x> n", "token=****** n"),
         ("token=[a", "token=******"),
+        ("token = f(\nnext", "token = ******\nnext"),
+        ('  token = f(\n    "x",\n  )\nnext', "  token = ******\nnext"),
+        ('tokens: [\n"x"\n]\nnext', "tokens: ******\nnext"),
+        ("token: (a\n  b\n c", "token: ******"),
+        ("prompt_tokens_details={'a': 1}", "prompt_tokens_details=******"),
     ],
 )
 def test_structures_are_masked_whole(text: str, redacted: str) -> None:
@@ -90,6 +102,9 @@ def test_structures_are_masked_whole(text: str, redacted: str) -> None:
         ("{'authorization': 'Bearer x'}", "{'authorization': '******'}"),
         ("cookie_domain=x y", "cookie_domain=****** y"),
         ("authorization: missing", "authorization: missing"),
+        ("cookies: a=1; sid=x", "cookies: ******"),
+        ("cookies: a b", "cookies: ****** b"),
+        ("Cookie: (see RFC 6265\nnext", "Cookie: ******\nnext"),
     ],
 )
 def test_headers_are_masked_to_the_end_of_the_line_or_of_their_string(text: str, redacted: str) -> None:
@@ -130,6 +145,9 @@ def test_percent_encoded_pairs_are_masked(text: str, redacted: str) -> None:
         ("a token x", "a token x"),
         ('{"name": "password", "value": "x"}', '{"name": "password", "value": "******"}'),
         ('<property name="token" value="x"/>', '<property name="token" value="******"/>'),
+        ('<input name="token" id="a" value="x">', '<input name="token" id="a" value="******">'),
+        ('<input name="token" id="a">', '<input name="token" id="a">'),
+        ('{"name": "token", "type": 5, "value": "x"}', '{"name": "token", "type": 5, "value": "******"}'),
         ("token, value: 5", "token, value: 5"),
     ],
 )
@@ -163,11 +181,35 @@ def test_elements_of_xml_are_masked(text: str, redacted: str) -> None:
         ('id="password"\r\n\r\nx', 'id="password"\r\n\r\nx'),
         ("password: |\n  x\n  y\nuser: ann", "password: |\n******\nuser: ann"),
         ("passwords:\n  - a\n  - b\nuser: ann", "passwords:\n******\nuser: ann"),
-        ("tokens:\n- a", "tokens:\n- a"),
+        ("tokens:\n- a\n- b\nuser: ann", "tokens:\n******\nuser: ann"),
+        ("password:\n  x\n", "password:\n******\n"),
+        ("secrets:\n  db: x\nuser: ann", "secrets:\n******\nuser: ann"),
+        ("- name: DB_PASSWORD\n  value: x\n", "- name: DB_PASSWORD\n  value: ******\n"),
+        ("password: !!str x y", "password: !!str ****** y"),
         ("password:\n\nx", "password:\n\nx"),
     ],
 )
 def test_parts_of_forms_and_blocks_of_yaml_are_masked(text: str, redacted: str) -> None:
+    assert RULES.redact(text) == redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ('def f(password: str = "x") -> None', "def f(password: ******) -> None"),
+        ("password: Optional[str] = 'x'", "password: ******"),
+        ("password: str | None = 'x'", "password: ******"),
+        ("api_key: SecretStr = SecretStr('x')", "api_key: ******"),
+        ("token: Token = None or 'x'", "token: ******"),
+        ("password = 'a' if len(x) > 3 else 'x'", "password = ******"),
+        ("token = token or other or 'x'", "token = ******"),
+        ("password = None or 'x'", "password = ******"),
+        ("password = 'a' + b + 'x' # y", "password = ****** # y"),
+        ("where token = 'a' and name = 'ann'", "where token = '******' and name = 'ann'"),
+        ("token: missing or wrong", "token: missing or wrong"),
+    ],
+)
+def test_expressions_of_python_are_masked_whole(text: str, redacted: str) -> None:
     assert RULES.redact(text) == redacted
 
 
@@ -190,6 +232,20 @@ def test_states_stay_readable(word: str) -> None:
         "secret://vault",
         "no key here",
         'password=""',
+        "unexpected token: '}'",
+        "Cost for 512 tokens: $0.02",
+        "feature flag token_v2: on",
+        "BGP session: up",
+        "session.timeout.ms = 45000",
+        "token_id=7 api_key_id=7 secretId=7",
+        'prompt_tokens_details: {"cached_tokens": 0, "audio_tokens": 5}',
+        "completion_tokens_details=CompletionTokensDetails(audio_tokens=0, reasoning_tokens=7)",
+        "token_endpoint: https://h/oauth",
+        "token_type=bearer",
+        '"tokenType": "bearer"',
+        "secret_name=db-main secret_version=v3",
+        "password_changed_at=2026-01-02T03:04:05Z token_expires_at=5pm",
+        "private_key_path=/etc/ssl/a.pem password_hash_algorithm=argon2id",
         "token",
     ],
 )
@@ -197,9 +253,14 @@ def test_counts_and_what_is_no_value_stay(text: str) -> None:
     assert RULES.redact(text) == text
 
 
-@pytest.mark.parametrize("text", ["token=5", "tokens=12345678", "session_id=5", "tokens=5x"])
+@pytest.mark.parametrize("text", ["token=5", "tokens=12345678", "session_id=5", "tokens=5x", "token_hash=ab"])
 def test_numbers_that_count_nothing_are_masked(text: str) -> None:
     assert RULES.redact(text) == f"{text.partition('=')[0]}=******"
+
+
+def test_a_text_with_very_many_values_is_masked_from_there_on() -> None:
+    assert RULES.redact("token=x " * 2000 + "end").endswith("****** end")
+    assert RULES.redact("token=x " * 2001 + "end").endswith("token=************")
 
 
 def test_without_words_there_are_no_keys() -> None:

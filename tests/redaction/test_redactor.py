@@ -301,6 +301,7 @@ def test_an_env_file_that_cannot_be_read_does_not_stop_redaction(
 def test_given_words_replace_the_default_ones() -> None:
     assert redact_sensitive_data({"iban": 1, "password": 2}, ["iban"]) == {"iban": MASK, "password": 2}
     assert redact_sensitive_data({"iban": 1, "an": 2}, "iban") == {"iban": MASK, "an": 2}
+    assert redact_sensitive_data({"iban": 1, "pan": 2, "an": 3}, "iban, pan") == {"iban": MASK, "pan": MASK, "an": 3}
 
 
 def test_no_words_and_empty_words_redact_nothing() -> None:
@@ -379,7 +380,13 @@ def test_redacted_data_is_a_copy_whatever_is_in_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "option"), [({"patterns": ["("]}, "patterns"), ({"patterns": [5]}, "patterns"), ({"rule": 5}, "rule")]
+    ("options", "option"),
+    [
+        ({"patterns": ["("]}, "patterns"),
+        ({"patterns": [5]}, "patterns"),
+        ({"patterns": ["x*"]}, "patterns"),
+        ({"rule": 5}, "rule"),
+    ],
 )
 def test_wrong_options_are_said_at_once(options: Any, option: str) -> None:
     with pytest.raises(ConfigurationError, match=option):

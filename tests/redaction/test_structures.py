@@ -4,10 +4,13 @@ import datetime as dt
 import decimal
 import enum
 import uuid
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field, RootModel, SecretBytes, SecretStr
+from starlette.datastructures import Secret
 
 from asgi_obs.redaction import MASK, Redactor, structures
 from asgi_obs.redaction.structures import is_clean
@@ -60,6 +63,8 @@ def test_plain_data_without_secrets_is_returned_as_it_is(data: Any) -> None:
         {"a": ["token", 1]},
         {"a": {1}},
         {"a": 4111111111111111},
+        ["--token", "x"],
+        {"loc": ("a", "token"), "input": "x"},
     ],
 )
 def test_all_else_is_copied(data: Any) -> None:
@@ -74,6 +79,78 @@ def test_plain_data_without_end_is_copied(monkeypatch: pytest.MonkeyPatch) -> No
     assert REDACTOR.redact(data) is not data
 
 
+@pytest.mark.parametrize(
+    ("arguments", "redacted"),
+    [
+        (["mysql", "--password", "x", "-e", "y"], ["mysql", "--password", MASK, "-e", "y"]),
+        (("-token", b"x"), ("-token", MASK)),
+        (["--token=x", "y"], [f"--token={MASK}", "y"]),
+        (["--token", "--verbose", "y"], ["--token", "--verbose", "y"]),
+        (["-p", "x", "--user", "token"], ["-p", "x", "--user", "token"]),
+        (["--token"], ["--token"]),
+    ],
+)
+def test_an_argument_behind_a_sensitive_option_is_its_value(arguments: Any, redacted: Any) -> None:
+    assert REDACTOR.redact({"command": arguments}) == {"command": redacted}
+    assert REDACTOR.redact({"command": arguments}) == {"command": redacted}
+
+
+def test_two_keys_that_were_masked_do_not_become_one() -> None:
+    assert REDACTOR.redact({"http://a:b@h": 1, "http://c:d@h": 2}) == {
+        f"http://{MASK}@h": 1,
+        f"http://{MASK}@h (1)": 2,
+    }
+
+
+def test_keys_of_other_types_are_redacted_too() -> None:
+    data = {b"http://u:p@h": 1, ("http://u:p@h", 5): 2}
+
+    assert REDACTOR.redact(data) == {f"http://{MASK}@h".encode(): 1, (f"http://{MASK}@h", 5): 2}
+
+
+@dataclass
+class Pin:
+    user: str
+    pin: str = field(repr=False)
+
+
+class Card(BaseModel):
+    user: str
+    pin: str = Field(repr=False)
+
+
+class Root(RootModel[list[str]]):
+    pass
+
+
+class Dumped:
+    def model_dump(self) -> dict[str, str]:
+        return {"user": "ann", "token": "x"}
+
+
+@pytest.mark.parametrize(
+    ("value", "redacted"),
+    [
+        (Pin("ann", "1234"), {"user": "ann", "pin": MASK}),
+        (Card(user="ann", pin="1234"), {"user": "ann", "pin": MASK}),
+        (Root(["a", "password=x"]), ["a", f"password={MASK}"]),
+        (Dumped(), {"user": "ann", "token": MASK}),
+        (Secret("x"), MASK),
+        (SecretStr("x"), MASK),
+        (SecretBytes(b"x"), MASK),
+    ],
+)
+def test_what_its_author_hides_stays_hidden(value: Any, redacted: Any) -> None:
+    assert REDACTOR.redact([value]) == [redacted]
+
+
+def test_counts_under_a_sensitive_key_are_copied() -> None:
+    data = {"prompt_tokens_details": {"cached_tokens": 5}, "a": {1}}
+
+    assert REDACTOR.redact(data) == data
+    assert REDACTOR.redact(data)["prompt_tokens_details"] is not data["prompt_tokens_details"]
+
+
 def test_keys_are_texts_too() -> None:
     assert REDACTOR.redact({"a": {"http://u:p@h": 1, 5: 2}}) == {"a": {f"http://{MASK}@h": 1, 5: 2}}
 
@@ -82,6 +159,10 @@ def test_keys_are_texts_too() -> None:
     ("data", "redacted"),
     [
         ({"name": "password", "value": "x"}, {"name": "password", "value": MASK}),
+        ({"Name": "password", "Value": "x"}, {"Name": "password", "Value": MASK}),
+        ({"field": "password", "input": "x"}, {"field": "password", "input": MASK}),
+        ({"loc": ("body", 0, "token"), "input": "x"}, {"loc": ("body", 0, "token"), "input": MASK}),
+        ({"loc": "x", "input": "x"}, {"loc": "x", "input": "x"}),
         ({"key": b"token", "val": "x"}, {"key": b"token", "val": MASK}),
         ({"header": "X-Token", "value": ["x"], "n": 1}, {"header": "X-Token", "value": MASK, "n": 1}),
         ({"name": 5, "key": "password", "value": 5}, {"name": 5, "key": "password", "value": MASK}),

@@ -41,6 +41,10 @@ _SIGNS = (
     "@",
     "\n",
     "%3D",
+    "%6b",
+    "%",
+    "+",
+    "=",
 )
 _WORDS = (
     "password",
@@ -57,7 +61,12 @@ _WORDS = (
     "--",
 )
 _LOOKS = ("://", "u:p@h", "?a=", "eyJ", "Bearer ", "Basic ", "sk-", "[parameters: ", "identified by ", "4111", "é", "1")
-FRAGMENTS = st.sampled_from((*_SIGNS, *_WORDS, *_LOOKS, *SECRETS, *INNOCENT_TEXTS))
+_PRINTED = (
+    *("\x1b[", "\x1b[1m", "\\x1b[0m", "\\n", "input_value=", "'loc': ('", "'input': '", "<Cookie a", "Cookie(value='"),
+    *("%3A%2F%2Fu", "%40h", "4111+1111+", "4111%201111%20", "Row ('", "LINE 1: ...a) VALUES (", "set (", ") = ('"),
+    *(" or '", " | None = '", " IN ('", "::text = '", "...", "\n  ", "_type", "s_details", "name: ", "value="),
+)
+FRAGMENTS = st.sampled_from((*_SIGNS, *_WORDS, *_LOOKS, *_PRINTED, *SECRETS, *INNOCENT_TEXTS))
 FRAGMENTED = st.lists(FRAGMENTS | st.text(max_size=3), max_size=8).map("".join)
 
 
@@ -86,6 +95,29 @@ _HOSTILE = (
     *("://", "://a:", "://a:b@", "://:", "?", "eyJ", "_eyJ", "a.", "Bearer ", "Basic YTpi", "Digest a=", "sk-a", "SG."),
     *("-----BEGIN PRIVATE KEY-----", "4111 ", "4", "\\", '\\"', '"', "'", "(", "[", "{", "<", "%", "%25", "token%3D"),
     *("[parameters: (", "[generated in ", "Failing row contains (", "insert into x (a", "Key (", "Duplicate entry '"),
+    *(
+        "token=[\n",
+        "token=(a\n",
+        "token=['a\n",
+        " token=(\n",
+        "token='a\n",
+        "token=a or 'b' ",
+        "token: a | b = ",
+        "token:\n a",
+    ),
+    *(
+        "%3A%2F%2Fa",
+        "to%6ben",
+        "%",
+        "4111+1111+",
+        "input_value={",
+        "'loc': ('token', ",
+        "'input': ",
+        "\x1b[",
+        "<Cookie a",
+    ),
+    *("Cookie(value=", "Row (", "LINE 1: ...) values (", "set (token", "token in ('", "lower(token)=a(", "token::a "),
+    *('name="token" ', 'name="token" value=', "'token', a value=", "x_token_type=", "tokens_details={'a_tokens': 1, "),
     *("identified by '", "password '", 'name="token"\r\n', "token:\n- ", "token: |\n a", "é", "\u017f", "\n", " "),
 )
 
@@ -95,6 +127,19 @@ def test_a_text_of_any_length_is_redacted_to_its_end(piece: str) -> None:
     hostile = piece * (100_000 // len(piece))
 
     assert "hunter2" not in RULES.redact(f"{hostile}\n password='hunter2'")
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("\x1b[36mpassword\x1b[0m=\x1b[35mx\x1b[0m n", f"password={MASK} n"),
+        (r"'\x1b[36mpassword\x1b[0m=\x1b[35mx\x1b[0m n'", f"'password={MASK} n'"),
+        ("\x1b[32m4111111111111111\x1b[0m", MASK),
+        ("\x1b[32mall is well\x1b[0m", "\x1b[32mall is well\x1b[0m"),
+    ],
+)
+def test_colours_hide_nothing_and_stay_where_nothing_is_redacted(text: str, redacted: str) -> None:
+    assert RULES.redact(text) == redacted
 
 
 def test_texts_that_are_clean_are_kept_up_to_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

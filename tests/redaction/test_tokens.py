@@ -15,6 +15,12 @@ def test_a_token_is_known_by_its_looks(token: str) -> None:
     assert token not in redact_tokens(f"https://h/{token}/x?a={token}")
 
 
+@pytest.mark.parametrize("before", [r"\n", r"\t", r"\r\n", r"\x01", r"\u00e9", "%22", "%3D"])
+@pytest.mark.parametrize("token", [*TOKENS[:12], JWT, "Bearer abc123", "Basic YW5uOmh1bnRlcjI="])
+def test_a_token_begins_behind_an_escape(before: str, token: str) -> None:
+    assert token.split()[-1] not in redact_tokens(f"a{before}{token}")
+
+
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_private_key_is_known_by_its_looks_however_it_is_written(block: str) -> None:
     assert redact_tokens(f"a {block} b") == "a ****** b"
@@ -29,6 +35,8 @@ def test_a_private_key_is_known_by_its_looks_however_it_is_written(block: str) -
         (f"token_{JWT}.txt", "token_******"),
         (f"greyJay-on-a-branch.{JWT}", "greyJay-on-a-branch.******"),
         ("Bearer abc123", "Bearer ******"),
+        ("?a=Bearer%20abc123&b", "?a=Bearer%20******&b"),
+        ("Bearer+abc123", "Bearer+******"),
         ("bearer: aBcDef", "bearer: ******"),
         ("Bearer abcdefghijklmnopqrstuvwxyz==.", "Bearer ******."),
         ("Basic YW5uOmh1bnRlcjI=", "Basic ******"),
@@ -59,6 +67,7 @@ def test_credentials_of_http_are_masked(text: str, redacted: str) -> None:
         "eyJhbGciOiJIUzI1NiJ9",
         "eyJhbGciOiJIUzI1NiJ9/x.y",
         "sk-fading-circle-item-container",
+        "sk-a-very-long-kebab-name-2026-edition",
         "sig=ok",
         "-----BEGIN CERTIFICATE-----\nPRIVATE KEY\n-----END CERTIFICATE-----",
     ],

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_obs.redaction.values import bare_end, block_end, bracket_end, closing_quote, line_end, opening_quote
+from asgi_obs.redaction.values import (
+    bare_end,
+    block_end,
+    bracket_end,
+    closing_quote,
+    expression_end,
+    line_end,
+    opening_quote,
+    value_end,
+)
 
 
 def content(text: str) -> str:
@@ -29,6 +38,9 @@ def content(text: str) -> str:
         ('"""a"b""" c', 'a"b'),
         ('"" c', ""),
         ('"cut off', "cut off"),
+        ('"cut off\nnext', "cut off"),
+        ('"cut off\n  more\nnext', "cut off\n  more"),
+        ('"""cut off\nnext', "cut off\nnext"),
         (r"\"x\", \"y\"", "x"),
         (r"\"a\\\"b\", c", r"a\\\"b"),
         (r'\"cut" c', "cut"),
@@ -63,6 +75,11 @@ def test_what_has_no_quote_is_no_string() -> None:
         ("(b'x)') d", 7),
         ("(a", 2),
         ("('a", 3),
+        ("(a\nb", 2),
+        ("(a\n b\n c\nd", 8),
+        ("(\n  a\n) b", 7),
+        ("(a\r\n b) c", 7),
+        ("('a\n', b) c", 9),
     ],
 )
 def test_a_bracket_ends_where_it_is_closed(text: str, end: int) -> None:
@@ -95,6 +112,30 @@ def test_a_bracket_ends_where_it_is_closed(text: str, end: int) -> None:
 )
 def test_a_bare_value_ends_at_what_separates(text: str, end: int) -> None:
     assert bare_end(text, 0) == end
+
+
+def test_a_bracket_below_which_the_lines_are_indented_less_is_not_closed_by_them() -> None:
+    text = "    f(\n  File 'a', line 7\n    )"
+
+    assert bracket_end(text, 5) == 6
+
+
+def test_a_bracket_does_not_reach_over_many_lines_that_are_not_indented() -> None:
+    assert bracket_end("[\n" + "a\n" * 1000 + "]", 0) == 1
+    assert bracket_end("[\n" + " a\n" * 1000 + "]", 0) == 3003
+
+
+@pytest.mark.parametrize(("text", "end"), [("'a b' c", 5), ("a b", 1)])
+def test_a_value_ends_with_quotes_or_without(text: str, end: int) -> None:
+    assert value_end(text, 0) == end
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [("a or 'b' c", 8), ("a or b or f('c') d", 16), ("a | b = c d", 9), ("a or b", 1), ("a and b = 'c'", 1), ("a", 1)],
+)
+def test_an_expression_ends_with_its_last_text(text: str, end: int) -> None:
+    assert expression_end(text, 1) == end
 
 
 @pytest.mark.parametrize(("text", "end"), [("a\nb", 1), ("a\r\n", 1), (r"a\nb", 1), ("ab", 2)])
