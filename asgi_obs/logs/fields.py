@@ -94,7 +94,8 @@ class RecordReader:
     def message(self, record: logging.LogRecord) -> str:
         """The message, redacted."""
         arguments: Any = record.args
-        if isinstance(arguments, Mapping):  # its keys say what is sensitive, the message may not
+        if type(arguments) is not tuple and isinstance(arguments, Mapping):
+            # Its keys say what is sensitive, the message may not.
             return self.redactor.redact_text(message_from(record.msg, self.redactor.redact(arguments)))
         message = message_of(record)
         if arguments:
@@ -172,11 +173,14 @@ def _given(record: logging.LogRecord) -> tuple[dict[str, Any], dict[str, Any]]:
     given: dict[str, Any] = {}
     beside: dict[str, Any] = {}
     attributes = record.__dict__
-    if isinstance(record, RequestRecord):
+    names = [*attributes]
+    if type(record) is logging.LogRecord:
+        names = names[_STANDARD:]  # where `logging` alone has made the record its own attributes come first
+    elif isinstance(record, RequestRecord):
         attributes = {**attributes[FIELDS], **attributes}
         del attributes[FIELDS]
-    # Where `logging` alone has made the record its own attributes come first, and need no look.
-    for name in [*attributes][_STANDARD:] if type(record) is logging.LogRecord else attributes:
+        names = [*attributes]
+    for name in names:
         value = attributes[name]
         if name in _SPECIAL:
             if name not in _NO_FIELDS:

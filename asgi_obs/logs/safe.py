@@ -19,6 +19,9 @@ _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 """What `orjson` writes as a number."""
 
+# Dates are left to `json_default`: a time zone that raises would end the process (orjson 3.11).
+_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME
+
 MAX_DEPTH: Final = 200
 """Containers within containers; `orjson` writes 254."""
 
@@ -117,8 +120,7 @@ def json_line(encoded: bytes) -> str:
 def dumps(value: Any) -> bytes:
     """JSON of anything without cycles."""
     try:
-        # Dates are left to `json_default`: a time zone that raises would end the process (orjson 3.11).
-        return orjson.dumps(value, default=json_default, option=orjson.OPT_PASSTHROUGH_DATETIME)
+        return orjson.dumps(value, json_default, _OPTIONS)
     except Exception:  # noqa: BLE001 - anything may be logged
         return orjson.dumps(json_safe(value))
 
