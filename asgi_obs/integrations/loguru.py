@@ -22,6 +22,7 @@ from asgi_obs.logs.context import ambient_fields
 from asgi_obs.logs.extra import add_fields
 from asgi_obs.logs.fields import span_fields
 from asgi_obs.logs.safe import json_safe, safe_text
+from asgi_obs.redaction import redactor_of
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -77,8 +78,9 @@ def _keep_context(said: Record) -> bool:
     wanted = _is_wanted(said)
     if wanted:
         entries: dict[str, Any] = said  # type: ignore[assignment]
+        redactor = redactor_of()  # whose copies have no cycles
         entries[_CONTEXT] = {
-            name: _portable(value)
+            name: json_safe(redactor.copy(value))
             for name, value in ambient_fields(current_exchange(), span_fields()).items()
             if value is not None
         }
@@ -141,10 +143,3 @@ def _error(kind: type[BaseException], value: BaseException | None, stack: str) -
 
 def _name_of(said: Record) -> str:
     return said["name"] or "loguru"
-
-
-def _portable(value: Any) -> Any:
-    try:
-        return json_safe(value)
-    except RecursionError:  # it contains itself
-        return safe_text(value)
