@@ -8,6 +8,7 @@ as the disk does, some milliseconds. Everything else costs what any record costs
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -50,8 +51,9 @@ def audit_log(event: str, *, actor: str | None = None, outcome: str | None = Non
         **fields: Any others.
     """
     logger = logging.getLogger(AUDIT)
-    file, line, function, _ = logger.findCaller(stacklevel=2)
-    record = logger.makeRecord(AUDIT, logging.INFO, file, line, event, (), None, function)
+    caller = sys._getframe(1)
+    code = caller.f_code
+    record = logger.makeRecord(AUDIT, logging.INFO, code.co_filename, caller.f_lineno, event, (), None, code.co_name)
     given = {"event": event, "actor": actor, "outcome": outcome}
     add_fields(record, {**{name: value for name, value in given.items() if value is not None}, **fields})
     # Not by the logger: its level, its filters, those of handlers, and `disabled`, which `logging.config` sets, all

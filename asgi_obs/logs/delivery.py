@@ -69,6 +69,7 @@ class Delivery(Protocol):
 
     def flush(self) -> bool:
         """Write all that waits; returns whether that was possible."""
+        ...
 
     def drain(self) -> None:
         """Write all that waits, and from now on every line before the call that logs it returns."""
@@ -83,6 +84,7 @@ class Delivery(Protocol):
         Returns:
             Whether it was done: not in the middle of a line that this very thread is writing.
         """
+        ...
 
     def close(self) -> None:
         """Write all that waits, say what is lost, close the sink."""

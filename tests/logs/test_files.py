@@ -533,16 +533,9 @@ def test_a_queue_waits_for_the_reader_of_a_pipe(tmp_path: Path, monkeypatch: pyt
     for _ in range(1_000):
         handler.write("x" * 299)
     received = b""
-
-    def complete() -> bool:
-        nonlocal received
-        try:
-            received += os.read(reader, 1_000_000)
-        except BlockingIOError:
-            pass
-        return len(received) == 300_000
-
-    until(complete)
+    os.set_blocking(reader, True)
+    while len(received) < 300_000:
+        received += os.read(reader, 1_000_000)
     handler.close()
     os.close(reader)
     assert received == (b"x" * 299 + b"\n") * 1_000
