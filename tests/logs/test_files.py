@@ -19,7 +19,7 @@ from asgi_obs import errors
 from asgi_obs.errors import ConfigurationError
 from asgi_obs.logs import descriptor, files
 from asgi_obs.logs.files import FileHandler
-from tests.logs.sinks import dropped, in_child, until
+from tests.logs.sinks import dropped, in_child
 
 DAY = 86_400.0
 
