@@ -69,6 +69,8 @@ def _freeze(logger: logging.Logger) -> Callable[[], None]:
     propagate, disabled = logger.propagate, logger.disabled
 
     def restore() -> None:
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
         logger.handlers[:], logger.filters[:] = handlers, filters
         logger.propagate, logger.disabled = propagate, disabled
         logger.setLevel(level)
