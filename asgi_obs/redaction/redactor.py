@@ -2,7 +2,7 @@
 
 What is under a sensitive key becomes `******`, at any depth; so does in any text what belongs to such a key, and
 what is known by its looks: tokens, private keys, card numbers, the userinfo of a URL. It is there for every line, so
-what holds no secret costs little: a text that was seen before 50 ns, a new one 1 µs, and no copy of anything.
+what holds no secret costs little: a text that was seen before 60 ns, a new one 2 µs, and no copy of anything.
 """
 
 from __future__ import annotations
