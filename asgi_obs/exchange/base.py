@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any, Final
 
@@ -200,9 +200,9 @@ class Exchange:
                 report_call(hook, error)
         return message
 
-    def _show(self, message: Message) -> None:
-        """Show a message of a WebSocket or event stream to the observers."""
-        for hook in self.hooks.message:
+    def _show(self, message: Message, hooks: Iterable[Callable[..., object]]) -> None:
+        """Show a message to the observers that want to see its kind."""
+        for hook in hooks:
             try:
                 hook(self, message)
             except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request

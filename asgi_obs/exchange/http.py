@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from time import perf_counter
 from typing import Final
 
-from asgi_obs.errors import report, report_call
+from asgi_obs.errors import report
 from asgi_obs.exchange.base import Exchange
 from asgi_obs.types import Message
 
@@ -55,7 +55,7 @@ class HttpExchange(Exchange):
             if kind == "http.request":
                 self.bytes_in += len(message.get("body", b""))
                 if self.hooks.body:
-                    self._show_body(message)
+                    self._show(message, self.hooks.body)
             elif kind == "http.disconnect" and not self._finishing:
                 self._client_left()
         except Exception as error:  # noqa: BLE001 - a malformed message is between server and application
@@ -109,27 +109,19 @@ class HttpExchange(Exchange):
             self._response_headers = message.get("headers", ())
             self._event_stream = None
             if self.hooks.message and self.event_stream:
-                self._show(message)
+                self._show(message, self.hooks.message)
 
     def _sent(self, message: Message, size: int, last: bool) -> None:  # noqa: FBT001 - as Exchange._judge
         if self.method != "HEAD":
             self.bytes_out += size
             if self.hooks.body and message["type"] == _BODY:
-                self._show_body(message)
+                self._show(message, self.hooks.body)
         if self.hooks.message and self.event_stream:
-            self._show(message)
+            self._show(message, self.hooks.message)
         if last:
             self.ended_at = perf_counter()
             if self.status is not None and self.status < 500:  # a 5xx: an exception may yet explain it
                 self._end(None)
-
-    def _show_body(self, message: Message) -> None:
-        """Show a piece of a body to the observers."""
-        for hook in self.hooks.body:
-            try:
-                hook(self, message)
-            except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a request
-                report_call(hook, error)
 
 
 def _is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -57,7 +57,7 @@ class WebSocketExchange(Exchange):
             if kind == "websocket.receive":
                 self.messages_in += 1
                 self.bytes_in += _size(message)
-                self._show(message)
+                self._show(message, self.hooks.message)
             elif kind == "websocket.disconnect" and self.ended_at is None and not self._finishing:
                 self._closed_by_client(message.get("code"))
         except Exception as error:  # noqa: BLE001 - a malformed message is between server and application
@@ -100,13 +100,13 @@ class WebSocketExchange(Exchange):
             if kind == "websocket.send":
                 self.messages_out += 1
                 self.bytes_out += _size(message)
-                self._show(message)
+                self._show(message, self.hooks.message)
             elif kind == "websocket.http.response.body":
                 self.bytes_out += len(message.get("body", b""))
             elif kind == "websocket.accept":
                 self.accepted = True
                 self._started(SWITCHING_PROTOCOLS, handed_over_at)
-                self._show(message)
+                self._show(message, self.hooks.message)
             elif kind == "websocket.http.response.start":
                 self._refused = True
                 self._started(int(message["status"]), handed_over_at)

@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +24,7 @@ from asgi_obs.logs.fold import MAX_KINDS, Fold
 from asgi_obs.logs.records import make_record
 from asgi_obs.redaction import redactor_of
 from asgi_obs.testing import drive, http_scope
+from tests.logs.sinks import until
 
 
 class Clock:
@@ -52,13 +52,6 @@ def fold(sink: Any, clock: Clock) -> Iterator[Fold]:
 
 def said(sink: Any) -> list[tuple[str, int | None]]:
     return [(line["message"], line.get("repeated")) for line in sink.lines]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_repeats_are_held_back_and_counted_when_their_time_is_over(
