@@ -92,6 +92,9 @@ class Descriptor:
     def forget(self) -> None:
         """Leave the rest of a line to the process that this one was forked from."""
         self._rest = b""
+        if self._poll is not None:
+            # The copy of one that a thread was using when the process was forked counts as in use for ever.
+            self._poll = _poll(self._fd)
 
     def _finish(self) -> None:
         while self._rest:

@@ -14,7 +14,7 @@ import pytest
 
 from asgi_obs.logs import descriptor as module
 from asgi_obs.logs.descriptor import Descriptor
-from tests.logs.sinks import until
+from tests.logs.sinks import in_child, until
 
 LINE = b"x" * 299 + b"\n"
 LONG = b"y" * 300_000 + b"\n"
@@ -104,6 +104,29 @@ def test_a_forked_process_leaves_the_rest_to_its_parent(pipe: tuple[int, int]) -
     assert begun < len(LONG)
     descriptor.write(LINE)
     assert os.read(reader, 1_000) == LINE
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_process_forked_while_a_thread_looks_for_room_looks_for_itself(pipe: tuple[int, int]) -> None:
+    descriptor = Descriptor(pipe[1])
+    stop = threading.Event()
+
+    def look_for_room() -> None:
+        while not stop.is_set():
+            descriptor.require_room()
+
+    def write() -> None:
+        descriptor.forget()
+        descriptor.require_room()
+
+    thread = threading.Thread(target=look_for_room)
+    thread.start()
+    try:
+        for _ in range(10):
+            in_child(write)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_a_reader_who_has_fallen_behind_is_waited_for(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
