@@ -115,15 +115,11 @@ def test_a_process_forked_while_a_thread_looks_for_room_looks_for_itself(pipe: t
         while not stop.is_set():
             descriptor.require_room()
 
-    def write() -> None:
-        descriptor.forget()
-        descriptor.require_room()
-
     thread = threading.Thread(target=look_for_room)
     thread.start()
     try:
         for _ in range(10):
-            in_child(write)
+            in_child(lambda: (descriptor.forget(), descriptor.require_room()))
     finally:
         stop.set()
         thread.join()
