@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from asgi_obs.errors import ConfigurationError
-from asgi_obs.settings import ALWAYS_SENSITIVE, ENVIRONMENTS, LOG_FORMATS, LOG_LEVELS, Settings, SettingsError
+from asgi_obs.errors import ConfigurationError, SettingsError
+from asgi_obs.settings import ALWAYS_SENSITIVE, ENVIRONMENTS, LOG_FORMATS, LOG_LEVELS, Settings
 
 
 @pytest.fixture(autouse=True)

@@ -1,29 +1,44 @@
-"""Settings: every environment variable, validated, printable.
-
-A variable is looked up in the environment first, then in a `.env` file of the working directory. What is wrong
-is said at start-up: the variable, its value, and what is allowed.
-"""
+"""`Settings`: what may be set, what it means, and what is allowed."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import re
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
-
-from starlette.config import Config
+from typing import Any, Final
 
 from asgi_obs.errors import ConfigurationError, SettingsError
+from asgi_obs.settings.environment import variable
+from asgi_obs.settings.parse import (
+    flag,
+    is_number,
+    is_pattern,
+    is_regex,
+    is_whole,
+    levels,
+    names,
+    octal,
+    rates,
+    trust,
+    words,
+)
 
-__all__ = ["ALWAYS_SENSITIVE", "ENVIRONMENTS", "LOG_FORMATS", "LOG_LEVELS", "Settings"]
+__all__ = [
+    "ALWAYS_SENSITIVE",
+    "ENVIRONMENTS",
+    "LOG_FORMATS",
+    "LOG_LEVELS",
+    "LOG_PROFILES",
+    "TRACE_RESPONSE_HEADERS",
+    "Settings",
+]
 
 ENVIRONMENTS: Final = ("development", "testing", "staging", "production")
 LOG_FORMATS: Final = ("json", "text")
 LOG_PROFILES: Final = ("default", "ecs", "otel", "gcp")
 LOG_OUTPUTS: Final = ("stdout", "file")
+TRACE_RESPONSE_HEADERS: Final = ("none", "server-timing", "traceresponse")
 LOG_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 
 ALWAYS_SENSITIVE: Final = (
@@ -39,19 +54,13 @@ ALWAYS_SENSITIVE: Final = (
 )
 """Keys that are redacted whatever `SENSITIVE_FIELDS` says."""
 
-_T = TypeVar("_T")
-
-_MAY_BE_EMPTY: Final = frozenset({"SENSITIVE_FIELDS"})
-"""Variables that mean something when they are empty; others have their default then, for compose files set them so."""
-
-_COMMENT: Final = re.compile(r"(?:^|\s)#")
-
 _CHOICES: Final = {
     "environment": ENVIRONMENTS,
     "log_level": LOG_LEVELS,
     "log_format": LOG_FORMATS,
     "log_profile": LOG_PROFILES,
     "log_output": LOG_OUTPUTS,
+    "trace_response_header": TRACE_RESPONSE_HEADERS,
 }
 _WHOLE_NUMBERS: Final = {
     "log_retention_days": (1, 36_500),
@@ -62,98 +71,32 @@ _WHOLE: Final = {name: f"a whole number from {least} to {most}" for name, (least
 _LONGEST: Final = 86_400
 _SECONDS: Final = f"a number of seconds from 0 to {_LONGEST}"
 _PATTERNS: Final = "regular expressions that do not match nothing, separated by white space"
+_REGEXES: Final = "regular expressions, separated by commas"
+_TRUST: Final = "true, false, or networks such as 10.0.0.0/8, separated by commas"
+_FLAG: Final = "true or false"
 _MODE: Final = "permissions in octal, from 0200 to 0777"
 _LOGGER_LEVELS: Final = f"logger=LEVEL, comma-separated, with one of {', '.join(LOG_LEVELS)}"
 _RATES: Final = "a rate from 0 to 1, or route=rate, comma-separated, with * for all other routes"
 
 
-def _variable(name: str, default: str, parse: Callable[[str], _T], allowed: str = "") -> _T:
-    """A dataclass field that is read from an environment variable unless it is given."""
-
-    def read() -> _T:
-        text: str = Config(environ={**_env_file(), **os.environ})(name, default=default).strip()
-        try:
-            return parse(text or (default if name not in _MAY_BE_EMPTY else ""))
-        except ValueError:
-            raise SettingsError(name, text, allowed) from None
-
-    declared: _T = field(default_factory=read, metadata={"variable": name})
-    return declared
-
-
-def _env_file() -> dict[str, str]:
-    """What a `.env` file in the working directory says. Starlette's own reader takes comments for values."""
-    path = Path(".env")
-    if not path.is_file():
-        return {}
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise SettingsError(str(path), str(error), "a text in UTF-8") from None
-    pairs = (line.removeprefix("export ").partition("=") for line in map(str.strip, lines) if not line.startswith("#"))
-    return {name.strip(): _unquoted(value.strip()) for name, equals, value in pairs if equals}
-
-
-def _unquoted(value: str) -> str:
-    """A value without its quotes, or without the comment behind it."""
-    if value[:1] in {"'", '"'} and value.find(value[0], 1) > 0:
-        return value[1 : value.index(value[0], 1)]
-    return _COMMENT.split(value, maxsplit=1)[0]
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-def _pairs(text: str) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for entry in _names(text):
-        name, equals, value = entry.rpartition("=")
-        if not equals or not name.strip():
-            raise ValueError(entry)
-        pairs.append((name.strip(), value.strip()))
-    return tuple(pairs)
-
-
-def _levels(text: str) -> tuple[tuple[str, str], ...]:
-    return tuple((name, level.upper()) for name, level in _pairs(text))
-
-
-def _rates(text: str) -> tuple[tuple[str, float], ...]:
-    return tuple((route, float(rate)) for route, rate in (_pairs(text) if "=" in text else (("*", text),)))
-
-
-def _is_whole(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _is_number(value: object, most: float) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value <= most
-
-
-def _is_pattern(pattern: object) -> bool:
-    """Whether it is a regular expression that matches something."""
-    try:
-        return isinstance(pattern, str) and re.compile(pattern).search("") is None
-    except re.error:
-        return False
-
-
-def _octal(text: str) -> int:
-    return int(text, 8)
-
-
 _TEXTS: Final[dict[str, tuple[Callable[[str], object], str]]] = {
-    "log_levels": (_levels, _LOGGER_LEVELS),
-    "log_sample_rates": (_rates, _RATES),
-    "sensitive_fields": (_names, ""),
-    "sensitive_patterns": (_words, ""),
+    "log_levels": (levels, _LOGGER_LEVELS),
+    "log_sample_rates": (rates, _RATES),
+    "sensitive_fields": (names, ""),
+    "sensitive_patterns": (words, ""),
+    "otlp_insecure": (flag, _FLAG),
+    "trust_incoming": (trust, _TRUST),
+    "excluded_urls": (names, _REGEXES),
+    "semconv_opt_in": (names, ""),
+    "capture_request_headers": (names, _REGEXES),
+    "capture_response_headers": (names, _REGEXES),
+    "sanitize_headers": (names, _REGEXES),
 }
 """Settings that may be given as the text of their variable."""
+
+
+def _captured(what: str) -> tuple[str, ...]:
+    return variable(f"OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_{what}", "", names, _REGEXES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,36 +134,61 @@ class Settings:
             in any text is redacted.
         redact: No variable. A function that redacts a text, called last, for every text that is logged.
         google_cloud_project: `GOOGLE_CLOUD_PROJECT`, whose traces the lines of profile `gcp` link to.
+        otlp_endpoint: `OTLP_ENDPOINT`, where `setup_tracing` sends spans. Default `localhost:4317`. OpenTelemetry's own
+            `OTEL_EXPORTER_OTLP_ENDPOINT` and its relatives win.
+        otlp_insecure: `OTLP_INSECURE`, whether without TLS. Default true. `OTEL_EXPORTER_OTLP_INSECURE` wins.
+        trust_incoming: `TRUST_INCOMING`, whose trace context is continued: of every caller (true, default), of none
+            (false), or of those in some networks (`10.0.0.0/8,fd00::/8`).
+        trace_response_header: `TRACE_RESPONSE_HEADER`, how a response tells its trace: `none` (default),
+            `server-timing` or `traceresponse`.
+        excluded_urls: `OTEL_PYTHON_EXCLUDED_URLS`, regular expressions; a request whose URL one of them is found in
+            has no span.
+        semconv_opt_in: `OTEL_SEMCONV_STABILITY_OPT_IN`, which HTTP conventions spans follow: `http` (the stable ones,
+            default), `http/dup` (both) or `default` (the old ones). What it says of other signals is not ours.
+        capture_request_headers: `OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST`, regular expressions for the
+            names of request headers that become attributes.
+        capture_response_headers: `OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE`, likewise.
+        sanitize_headers: `OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS`, regular expressions for the names
+            of those whose values do not; sensitive ones never do.
 
     Raises:
         SettingsError: A value is not allowed; the message names the variable, the value and what is.
     """
 
-    service_name: str = _variable("SERVICE_NAME", "unknown_service", str)
-    version: str = _variable("VERSION", "unknown", str)
-    environment: str = _variable("ENVIRONMENT", "development", str)
-    log_level: str = _variable("LOG_LEVEL", "", str)
-    log_levels: tuple[tuple[str, str], ...] = _variable("LOG_LEVELS", "", _levels, _LOGGER_LEVELS)
-    log_format: str = _variable("LOG_FORMAT", "json", str)
-    log_profile: str = _variable("LOG_PROFILE", "default", str)
-    log_output: str = _variable("LOG_OUTPUT", "stdout", str)
-    log_file_path: str = _variable("LOG_FILE_PATH", "", str)
-    log_file_mode: int = _variable("LOG_FILE_MODE", "0640", _octal, _MODE)
-    log_retention_days: int = _variable("LOG_RETENTION_DAYS", "30", int, _WHOLE["log_retention_days"])
-    log_queue_size: int = _variable("LOG_QUEUE_SIZE", "0", int, _WHOLE["log_queue_size"])
-    log_sample_rates: tuple[tuple[str, float], ...] = _variable("LOG_SAMPLE_RATE", "1", _rates, _RATES)
-    log_slow_seconds: float = _variable("LOG_SLOW_SECONDS", "1", float, _SECONDS)
-    log_buffer_lines: int = _variable("LOG_BUFFER_LINES", "0", int, _WHOLE["log_buffer_lines"])
-    log_fold_seconds: float = _variable("LOG_FOLD_SECONDS", "0", float, _SECONDS)
-    audit_log_path: str = _variable("AUDIT_LOG_PATH", "", str)
-    sensitive_fields: tuple[str, ...] = _variable("SENSITIVE_FIELDS", "password,token,secret", _names)
-    sensitive_patterns: tuple[str, ...] = _variable("SENSITIVE_PATTERNS", "", _words)
+    service_name: str = variable("SERVICE_NAME", "unknown_service", str)
+    version: str = variable("VERSION", "unknown", str)
+    environment: str = variable("ENVIRONMENT", "development", str)
+    log_level: str = variable("LOG_LEVEL", "", str)
+    log_levels: tuple[tuple[str, str], ...] = variable("LOG_LEVELS", "", levels, _LOGGER_LEVELS)
+    log_format: str = variable("LOG_FORMAT", "json", str)
+    log_profile: str = variable("LOG_PROFILE", "default", str)
+    log_output: str = variable("LOG_OUTPUT", "stdout", str)
+    log_file_path: str = variable("LOG_FILE_PATH", "", str)
+    log_file_mode: int = variable("LOG_FILE_MODE", "0640", octal, _MODE)
+    log_retention_days: int = variable("LOG_RETENTION_DAYS", "30", int, _WHOLE["log_retention_days"])
+    log_queue_size: int = variable("LOG_QUEUE_SIZE", "0", int, _WHOLE["log_queue_size"])
+    log_sample_rates: tuple[tuple[str, float], ...] = variable("LOG_SAMPLE_RATE", "1", rates, _RATES)
+    log_slow_seconds: float = variable("LOG_SLOW_SECONDS", "1", float, _SECONDS)
+    log_buffer_lines: int = variable("LOG_BUFFER_LINES", "0", int, _WHOLE["log_buffer_lines"])
+    log_fold_seconds: float = variable("LOG_FOLD_SECONDS", "0", float, _SECONDS)
+    audit_log_path: str = variable("AUDIT_LOG_PATH", "", str)
+    sensitive_fields: tuple[str, ...] = variable("SENSITIVE_FIELDS", "password,token,secret", names)
+    sensitive_patterns: tuple[str, ...] = variable("SENSITIVE_PATTERNS", "", words)
     redact: Callable[[str], str] | None = None
-    google_cloud_project: str = _variable("GOOGLE_CLOUD_PROJECT", "", str)
+    google_cloud_project: str = variable("GOOGLE_CLOUD_PROJECT", "", str)
+    otlp_endpoint: str = variable("OTLP_ENDPOINT", "localhost:4317", str)
+    otlp_insecure: bool = variable("OTLP_INSECURE", "true", flag, _FLAG)
+    trust_incoming: bool | tuple[str, ...] = variable("TRUST_INCOMING", "true", trust, _TRUST)
+    trace_response_header: str = variable("TRACE_RESPONSE_HEADER", "none", str)
+    excluded_urls: tuple[str, ...] = variable("OTEL_PYTHON_EXCLUDED_URLS", "", names, _REGEXES)
+    semconv_opt_in: tuple[str, ...] = variable("OTEL_SEMCONV_STABILITY_OPT_IN", "", names)
+    capture_request_headers: tuple[str, ...] = _captured("SERVER_REQUEST")
+    capture_response_headers: tuple[str, ...] = _captured("SERVER_RESPONSE")
+    sanitize_headers: tuple[str, ...] = _captured("SANITIZE_FIELDS")
 
     def __post_init__(self) -> None:
         default_level = "DEBUG" if self.environment.lower() == "development" else "INFO"
-        for name in ("environment", "log_format", "log_profile", "log_output"):
+        for name in _CHOICES.keys() - {"log_level"}:
             self._set(name, getattr(self, name).lower())
         self._set("log_level", self.log_level.upper() or default_level)
         for name, (parse, allowed) in _TEXTS.items():
@@ -236,17 +204,20 @@ class Settings:
         for name, choices in _CHOICES.items():
             self._require(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
         for name, bounds in _WHOLE_NUMBERS.items():
-            self._require(name, _is_whole(getattr(self, name), *bounds), _WHOLE[name])
+            self._require(name, is_whole(getattr(self, name), *bounds), _WHOLE[name])
+        self._require("otlp_insecure", isinstance(self.otlp_insecure, bool), _FLAG)
         for name in ("log_slow_seconds", "log_fold_seconds"):
-            self._require(name, _is_number(getattr(self, name), _LONGEST), _SECONDS)
+            self._require(name, is_number(getattr(self, name), _LONGEST), _SECONDS)
         self._require("log_levels", all(level in LOG_LEVELS for _, level in self.log_levels), _LOGGER_LEVELS)
-        self._require("log_sample_rates", all(_is_number(rate, 1) for _, rate in self.log_sample_rates), _RATES)
+        self._require("log_sample_rates", all(is_number(rate, 1) for _, rate in self.log_sample_rates), _RATES)
         self._require("log_file_path", bool(self.log_file_path) or self.log_output != "file", "a path to a file")
-        self._require("log_file_mode", _is_whole(self.log_file_mode, 0o200, 0o777), _MODE)
+        self._require("log_file_mode", is_whole(self.log_file_mode, 0o200, 0o777), _MODE)
         same = self.log_output == "file" and Path(self.audit_log_path).absolute() == Path(self.log_file_path).absolute()
         self._require("audit_log_path", not self.audit_log_path or not same, "another file than LOG_FILE_PATH")
         self._require("sensitive_fields", all(isinstance(field, str) for field in self.sensitive_fields), "words")
-        self._require("sensitive_patterns", all(map(_is_pattern, self.sensitive_patterns)), _PATTERNS)
+        for name in ("excluded_urls", "capture_request_headers", "capture_response_headers", "sanitize_headers"):
+            self._require(name, all(map(is_regex, getattr(self, name))), _REGEXES)
+        self._require("sensitive_patterns", all(map(is_pattern, self.sensitive_patterns)), _PATTERNS)
         if self.redact is not None and not (callable(self.redact) and isinstance(self.redact, Hashable)):
             raise ConfigurationError("redact", self.redact, "a function that takes a text and returns it redacted")
 
@@ -295,4 +266,4 @@ def _text(name: str, value: Any) -> str:
         return " ".join(map(str, value))
     if isinstance(value, tuple):
         return ",".join(f"{item[0]}={item[1]}" if isinstance(item, tuple) else str(item) for item in value)
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

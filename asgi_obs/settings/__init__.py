@@ -1,0 +1,24 @@
+"""Settings: every environment variable, validated, printable.
+
+What is wrong is said at start-up: the variable, its value, and what is allowed.
+"""
+
+from asgi_obs.settings.settings import (
+    ALWAYS_SENSITIVE,
+    ENVIRONMENTS,
+    LOG_FORMATS,
+    LOG_LEVELS,
+    LOG_PROFILES,
+    TRACE_RESPONSE_HEADERS,
+    Settings,
+)
+
+__all__ = [
+    "ALWAYS_SENSITIVE",
+    "ENVIRONMENTS",
+    "LOG_FORMATS",
+    "LOG_LEVELS",
+    "LOG_PROFILES",
+    "TRACE_RESPONSE_HEADERS",
+    "Settings",
+]
