@@ -11,7 +11,13 @@ The clock, status, outcome and byte rules are in `docs/design.md`; the judgement
 
 from asgi_obs.exchange.base import Exchange
 from asgi_obs.exchange.http import HttpExchange
-from asgi_obs.exchange.middleware import SCOPE_KEY, ExchangeMiddleware, current_exchange, failed_exchange
+from asgi_obs.exchange.middleware import (
+    SCOPE_KEY,
+    ExchangeMiddleware,
+    current_exchange,
+    failed_exchange,
+    within_exchange,
+)
 from asgi_obs.exchange.websocket import WebSocketExchange
 
 __all__ = [
@@ -22,4 +28,5 @@ __all__ = [
     "WebSocketExchange",
     "current_exchange",
     "failed_exchange",
+    "within_exchange",
 ]

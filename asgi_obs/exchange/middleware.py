@@ -9,7 +9,8 @@ with it when the stack is built and costs nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from asgi_obs.exchange.websocket import WebSocketExchange
 from asgi_obs.routes import Routes
 from asgi_obs.types import ASGIApp, Observer, Receive, RouteResolver, Scope, Send
 
-__all__ = ["SCOPE_KEY", "ExchangeMiddleware", "current_exchange", "failed_exchange"]
+__all__ = ["SCOPE_KEY", "ExchangeMiddleware", "current_exchange", "failed_exchange", "within_exchange"]
 
 SCOPE_KEY: Final = "asgi_obs.exchange"
 """Where the scope of a request holds its exchange while the application runs."""
@@ -37,6 +38,16 @@ def current_exchange() -> Exchange | None:
     Reaches handlers, dependencies, thread pools, background tasks and the tasks these start.
     """
     return _current.get()
+
+
+@contextmanager
+def within_exchange(exchange: Exchange | None) -> Iterator[None]:
+    """Make an exchange the current one, where work for it runs in the context of another."""
+    token = _current.set(exchange)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def failed_exchange(error: BaseException | None) -> Exchange | None:

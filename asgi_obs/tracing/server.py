@@ -2,48 +2,56 @@
 
 `TracingMiddleware` starts a span when the exchange is opened, as a child of the caller's `traceparent`, and ends
 it with the exchange: with the clock, status and route that log line and metric have. There are no spans for
-single messages. Names and attributes are those of the stable HTTP conventions,
-https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server. With `opentelemetry-api` alone nothing is
-recorded, but a caller's trace ID still reaches the log lines; that costs about 3 µs, a recorded span what the SDK
-takes for it.
+single messages. Where another instrumentation has started a span for the request, that one is told the same, and
+there is no second. With `opentelemetry-api` alone nothing is recorded, but a caller's trace ID still reaches the log
+lines; that costs about 3 µs, and so does a request that is not sampled. A recorded span costs what the SDK takes for
+it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+import sys
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from time import time_ns
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.propagators.textmap import Getter, TextMapPropagator
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_span_id, format_trace_id
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.trace import Span, SpanKind, StatusCode, TraceFlags
 
-from asgi_obs.classify import error_type
+from asgi_obs.errors import ConfigurationError
 from asgi_obs.exchange import Exchange, ExchangeMiddleware
-from asgi_obs.redaction import redactor_for, redactor_of
-from asgi_obs.settings import Settings
-from asgi_obs.types import ASGIApp, Observer
+from asgi_obs.redaction import redactor_for
+from asgi_obs.settings import TRACE_RESPONSE_HEADERS, Settings
+from asgi_obs.tracing.capture import HeaderCapture
+from asgi_obs.tracing.conventions import KNOWN_METHODS, LazyAttributes, bound_attributes
+from asgi_obs.tracing.failure import record_failure
+from asgi_obs.tracing.incoming import Incoming
+from asgi_obs.tracing.legacy import conventions_of
+from asgi_obs.tracing.propagation import global_propagator
+from asgi_obs.tracing.trust import Trust
+from asgi_obs.types import ASGIApp, Message, Observer, Scope
 
 __all__ = ["TracingMiddleware"]
 
-_KNOWN_METHODS: Final = frozenset(
-    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
-)
+_SCOPE: Final = "asgi_obs"
+"""The instrumentation scope of our spans."""
 
+_JOINED: Final = object()
+_HANDLED: Final = object()
+"""Under which an exchange keeps the span of another instrumentation, and the `id()` of the exception recorded last."""
 
-class _HeaderGetter(Getter[Mapping[bytes, bytes]]):
-    """Reads the headers of an exchange as text, the way propagators ask for them."""
+_CLAIMS: Final = {
+    "fastapi.telemetry": ("fastapi.telemetry", None),
+    "starlette.opentelemetry": ("starlette.middleware.opentelemetry", True),
+}
+"""Keys and values that tell a framework's own instrumentation that a request has its span, once its module is loaded.
 
-    def get(self, carrier: Mapping[bytes, bytes], key: str) -> list[str] | None:
-        value = carrier.get(key.lower().encode("latin-1"))
-        return None if value is None else [value.decode("latin-1")]
-
-    def keys(self, carrier: Mapping[bytes, bytes]) -> list[str]:
-        return [name.decode("latin-1") for name in carrier]
-
-
-_GETTER: Final = _HeaderGetter()
+They would start a second SERVER span inside of ours, as a child of the caller's or in a trace of its own.
+"""
 
 
 class TracingMiddleware(ExchangeMiddleware, Observer):
@@ -57,7 +65,17 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         tracer_provider: Makes the tracer; None is OpenTelemetry's global provider, whenever it is set.
         propagator: Reads the caller's context from the headers; None is OpenTelemetry's global one
             (`OTEL_PROPAGATORS`; W3C trace context and baggage by default).
-        settings: Say what is redacted, in place of the environment.
+        settings: What the environment says, if it is not to be read here.
+        trust_incoming: Whose context is continued: everybody's (True), nobody's (False), that of callers from some
+            networks, or of those for whom a function of the scope says so. Others get a new trace with a link to
+            theirs, and their `tracestate` and `baggage` are not believed. None is `TRUST_INCOMING`.
+        response_header: Tell the trace in the response, by `server-timing` or `traceresponse`; or `none`. None is
+            `TRACE_RESPONSE_HEADER`.
+
+    Raises:
+        ConfigurationError: `trust_incoming` or `response_header` is none of these.
+        SettingsError: A variable has a value that is not allowed.
+        MissingExtraError: A variable asks for captured headers or the old conventions, without the extra `otel`.
     """
 
     def __init__(
@@ -67,97 +85,167 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         tracer_provider: trace.TracerProvider | None = None,
         propagator: TextMapPropagator | None = None,
         settings: Settings | None = None,
+        trust_incoming: bool | Collection[str] | Trust | None = None,
+        response_header: str | None = None,
     ) -> None:
-        self._tracer = trace.get_tracer("asgi_obs", tracer_provider=tracer_provider)
-        self._extract = (propagator or _global_propagator()).extract
-        self._redactor = redactor_of() if settings is None else redactor_for(settings)
+        settings = Settings() if settings is None else settings
+        self._start_span = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider).start_span
+        self._redactor = redactor_for(settings)
+        self._stack_traces = settings.stack_traces
+        trust = settings.trust_incoming if trust_incoming is None else trust_incoming
+        self._incoming = Incoming(propagator or global_propagator(), trust)
+        conventions = conventions_of(settings.semconv_opt_in, self._redactor)
+        self._describe_start, self._describe_end = conventions.start, conventions.end
+        self._excluded = re.compile("|".join(settings.excluded_urls)).search if settings.excluded_urls else None
+        self._capture = HeaderCapture(settings, self._redactor) if _captures(settings) else None
+        header = settings.trace_response_header if response_header is None else response_header
+        if header not in TRACE_RESPONSE_HEADERS:
+            raise ConfigurationError("response_header", header, f"one of {', '.join(TRACE_RESPONSE_HEADERS)}")
+        self._response_header = None if header == "none" else header
+        self._claims = {key: value for key, (module, value) in _CLAIMS.items() if module in sys.modules}
         super().__init__(app, observers=(self,))
 
     def on_start(self, exchange: Exchange) -> Callable[[], object] | None:
         """Start the span and make it the current one."""
-        parent = self._extract(exchange.headers, getter=_GETTER)
+        if self._excluded is not None and self._excluded(_url_of(exchange)):
+            return None
+        if otel_context.get_current() and self._joins(exchange):
+            return None
+        parent, links = self._incoming(exchange)
         started_at = time_ns()
-        span = self._tracer.start_span(
-            exchange.method if exchange.method in _KNOWN_METHODS else "HTTP",
+        span = self._start_span(
+            exchange.method if exchange.method in KNOWN_METHODS else "HTTP",
             parent,
             SpanKind.SERVER,
-            _sampling_attributes(exchange),
-            start_time=started_at,
+            LazyAttributes(self._describe_start, exchange),
+            links,
+            started_at,
         )
-        span_context = span.get_span_context()
-        if not span_context.is_valid:
-            return None
-        exchange.trace_id = format_trace_id(span_context.trace_id)
-        exchange.span_id = format_span_id(span_context.span_id)
-        exchange.sampled = span_context.trace_flags.sampled
         if span.is_recording():
             exchange.note(self, (span, started_at))
-        token = otel_context.attach(trace.set_span_in_context(span, parent))
-        return lambda: otel_context.detach(token)
+        if _identify(exchange, span):
+            parent = trace.set_span_in_context(span, parent)
+        elif not parent:
+            return None
+        if self._claims:
+            _claim(exchange.inner_scope, self._claims)
+        return partial(otel_context.detach, otel_context.attach(parent))
+
+    def _joins(self, exchange: Exchange) -> bool:
+        """Use the span that another instrumentation has made for this request, if there is one."""
+        active = trace.get_current_span()
+        if not (active.is_recording() and _is_span_of(exchange, active)):
+            return False
+        exchange.note(_JOINED, active)
+        _identify(exchange, active)
+        return True
+
+    def on_response_start(self, exchange: Exchange, message: Message) -> None:
+        """Give the span what only now is known, and the response its header."""
+        if self._response_header is not None and exchange.trace_id is not None:
+            self._answer(exchange, message)
+        joined = exchange.noted(_JOINED)
+        if joined is not None:
+            # The one whose span it is may end it before we hear of the end.
+            self._describe(joined, exchange, exchange.resolve_route(), {})
+            return
+        noted = exchange.noted(self)
+        if noted is None:
+            return
+        if self._capture is not None:
+            noted[0].set_attributes(self._capture.response(message))
+        if message.get("status", 0) >= 500:
+            # A framework's handler answers from within its `except`.
+            error = sys.exc_info()[1]
+            if isinstance(error, Exception):
+                exchange.note(_HANDLED, id(error))
+                record_failure(noted[0], error, self._redactor, stack=self._stack_traces)
 
     def on_end(self, exchange: Exchange) -> None:
-        """Give the span what is known now, and end it at the end of the exchange."""
+        """Give the span what is known at the end, and end it with the exchange."""
         noted = exchange.noted(self)
-        if noted is not None:
-            span, started_at = noted
-            span.set_attributes(self._attributes(exchange))
-            if exchange.route is not None:
-                span.update_name(f"{_method(exchange)} {exchange.route}")
-            self._set_status(span, exchange)
+        if noted is None:
+            return
+        span, started_at = noted
+        try:
+            self._describe(span, exchange, exchange.route, self._describe_end(exchange.status))
+            if exchange.outcome != "completed" or (exchange.status or 0) >= 500:
+                self._judge(span, exchange)
+        finally:
             span.end(started_at + int(exchange.duration * 1e9))
 
-    def _attributes(self, exchange: Exchange) -> dict[str, Any]:
-        scope = exchange.scope
-        attributes: dict[str, Any] = {
-            "http.response.status_code": exchange.status,
-            "network.protocol.version": scope.get("http_version", "1.1"),
-        }
-        if exchange.route is not None:
-            attributes["http.route"] = exchange.route
-        if scope.get("query_string"):
-            attributes["url.query"] = self._redactor.redact_query(scope["query_string"].decode("latin-1"))
-        if scope.get("server"):
-            attributes["server.address"], attributes["server.port"] = scope["server"]
-        if scope.get("client"):
-            attributes["client.address"] = scope["client"][0]
-        user_agent = exchange.headers.get(b"user-agent")
-        if user_agent is not None:
-            attributes["user_agent.original"] = user_agent.decode("latin-1")
+    def _describe(self, span: Span, exchange: Exchange, route: str | None, attributes: dict[str, Any]) -> None:
+        """Name the span, and set the attributes and what else is known: at once, which costs half of twice."""
+        if route is not None:
+            attributes["http.route"] = route
+            method = exchange.method if exchange.method in KNOWN_METHODS else "HTTP"
+            span.update_name(f"{method} {route}")
         if exchange.correlation_id is not None:
             attributes["correlation_id"] = exchange.correlation_id
-        if exchange.method not in _KNOWN_METHODS:
-            attributes["http.request.method_original"] = exchange.method
-        if exchange.fields:
-            for name, value in self._redactor.redact(exchange.fields).items():
-                attributes[name] = value if isinstance(value, (bool, int, float, str)) else str(value)
-        return attributes
+        if exchange.fields is not None:
+            attributes.update(bound_attributes(exchange.fields, self._redactor))
+        if self._capture is not None:
+            attributes.update(self._capture.request(exchange.scope))
+        span.set_attributes(attributes)
 
-    def _set_status(self, span: Span, exchange: Exchange) -> None:
-        error = exchange.exception if exchange.outcome == "error" else None
-        if error is not None:
-            span.record_exception(error)
-            span.set_attribute("error.type", error_type(error))
-            span.set_status(Status(StatusCode.ERROR))
-        elif exchange.outcome == "incomplete" or (exchange.status or 0) >= 500:
-            span.set_attribute("error.type", str(exchange.status))
-            span.set_status(Status(StatusCode.ERROR))
+    def _judge(self, span: Span, exchange: Exchange) -> None:
+        error = exchange.exception
+        handled = exchange.noted(_HANDLED)
+        if exchange.outcome == "error" and error is not None:
+            if handled != id(error):
+                record_failure(span, error, self._redactor, stack=self._stack_traces)
+        elif handled is None and (exchange.outcome == "incomplete" or (exchange.status or 0) >= 500):
+            span.set_attribute("error.type", "incomplete" if exchange.outcome == "incomplete" else str(exchange.status))
+            span.set_status(StatusCode.ERROR)
 
-
-def _method(exchange: Exchange) -> str:
-    return exchange.method if exchange.method in _KNOWN_METHODS else "HTTP"
-
-
-def _sampling_attributes(exchange: Exchange) -> dict[str, Any]:
-    """What a sampler may decide by; the conventions ask for these at the start of a span."""
-    return {
-        "http.request.method": exchange.method if exchange.method in _KNOWN_METHODS else "_OTHER",
-        "url.scheme": exchange.scope.get("scheme", "http"),
-        "url.path": exchange.path,
-    }
+    def _answer(self, exchange: Exchange, message: Message) -> None:
+        value = f"00-{exchange.trace_id}-{exchange.span_id}-{'01' if exchange.sampled else '00'}"
+        headers = list(message.get("headers", ()))
+        if self._response_header == "server-timing":
+            headers.append((b"server-timing", f'trace;desc="{value}"'.encode()))
+        else:
+            headers = [item for item in headers if item[0].lower() != b"traceresponse"]
+            headers.append((b"traceresponse", value.encode()))
+        message["headers"] = headers
 
 
-def _global_propagator() -> TextMapPropagator:
-    # Imported here: at its import it looks for propagators among all installed packages.
-    from opentelemetry.propagate import get_global_textmap
+def _captures(settings: Settings) -> bool:
+    return bool(settings.capture_request_headers or settings.capture_response_headers)
 
-    return get_global_textmap()
+
+def _identify(exchange: Exchange, span: Span) -> bool:
+    """Tell the exchange its trace; returns whether there is one."""
+    # A tuple, as its class says: each of its properties would cost a call.
+    trace_id, span_id, _, flags, *_ = span.get_span_context()
+    if not trace_id:
+        return False
+    exchange.trace_id = f"{trace_id:032x}"
+    exchange.span_id = f"{span_id:016x}"
+    exchange.sampled = flags & TraceFlags.SAMPLED != 0
+    return True
+
+
+def _claim(scope: Scope, claims: Mapping[str, object]) -> None:
+    for key, value in claims.items():
+        scope.setdefault(key, value)
+
+
+def _is_span_of(exchange: Exchange, span: Span) -> bool:
+    """Whether a span is the SERVER span that another instrumentation has made for this very request."""
+    if getattr(span, "kind", None) is not SpanKind.SERVER:
+        return False
+    # A request in the middle of another one: applications that call applications.
+    if getattr(getattr(span, "instrumentation_scope", None), "name", None) == _SCOPE:
+        return False
+    attributes = getattr(span, "attributes", None) or {}
+    path = attributes.get("url.path", attributes.get("http.target"))
+    return path is None or str(path).partition("?")[0] == exchange.path
+
+
+def _url_of(exchange: Exchange) -> str:
+    """The URL that exclusions are matched with: without the query, as opentelemetry-instrumentation-asgi has it."""
+    scope = exchange.scope
+    host = exchange.headers.get(b"host")
+    server = scope.get("server") or ("", None)
+    authority = host.decode("latin-1") if host is not None else f"{server[0]}:{server[1]}"
+    return f"{scope.get('scheme', 'http')}://{authority}{exchange.path}"
