@@ -121,3 +121,10 @@ class Observer(Protocol):
         `exchange.late_exception` is what it raised after the exchange had ended.
         """
         return None
+
+    async def on_shutdown(self) -> None:
+        """Called when the application has shut down, before the server is told so: at the end of its lifespan.
+
+        The server waits for it: it must be bounded in time. Not called where an application has no lifespan.
+        """
+        return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from asgi_obs import types
@@ -27,6 +29,12 @@ def test_an_observer_without_a_hook_of_its_own_does_nothing(hook):
     messages = [{}] if hook in {"on_response_start", "on_message", "on_body"} else []
 
     assert getattr(Silent(), hook)(None, *messages) is None
+
+
+def test_an_observer_without_a_hook_of_its_own_does_nothing_at_a_shutdown():
+    class Silent(Observer): ...
+
+    assert asyncio.run(Silent().on_shutdown()) is None
 
 
 def test_a_subclass_of_observer_can_be_given_to_the_middleware():

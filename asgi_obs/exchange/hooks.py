@@ -17,7 +17,7 @@ class Hooks:
         observers: From the outermost to the innermost: starts run in this order, ends in the reverse.
     """
 
-    __slots__ = ("body", "end", "message", "observers", "response_start", "returned", "start")
+    __slots__ = ("body", "end", "message", "observers", "response_start", "returned", "shutdown", "start")
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self.observers = tuple(observers)
@@ -27,6 +27,7 @@ class Hooks:
         self.body = _overridden(self.observers, "on_body")
         self.end = _overridden(self.observers[::-1], "on_end")
         self.returned = _overridden(self.observers[::-1], "on_return")
+        self.shutdown = _overridden(self.observers[::-1], "on_shutdown")
 
 
 def _overridden(observers: Sequence[Observer], name: str) -> tuple[Callable[..., Any], ...]:

@@ -1,15 +1,15 @@
 """The middleware that opens an exchange, or joins the one that is open.
 
-Every asgi_obs middleware is one of these whose observer is itself. Fires for `http` and `websocket` scopes;
-`lifespan` and anything unknown passes through. The outermost costs one object and two bound methods per
-request; one that joins costs a dictionary look-up and a call; one that stands directly inside another is fused
-with it when the stack is built and costs nothing.
+Every asgi_obs middleware is one of these whose observer is itself. Fires for `http` and `websocket` scopes, and tells
+observers that want to know of the end of a `lifespan`; anything else passes through. The outermost costs one object and
+two bound methods per request; one that joins costs a dictionary look-up and a call; one that stands directly inside
+another is fused with it when the stack is built and costs nothing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -20,12 +20,14 @@ from asgi_obs.exchange.hooks import Hooks
 from asgi_obs.exchange.http import HttpExchange
 from asgi_obs.exchange.websocket import WebSocketExchange
 from asgi_obs.routes import Routes
-from asgi_obs.types import ASGIApp, Observer, Receive, RouteResolver, Scope, Send
+from asgi_obs.types import ASGIApp, Message, Observer, Receive, RouteResolver, Scope, Send
 
 __all__ = ["SCOPE_KEY", "ExchangeMiddleware", "current_exchange", "failed_exchange", "within_exchange"]
 
 SCOPE_KEY: Final = "asgi_obs.exchange"
 """Where the scope of a request holds its exchange while the application runs."""
+
+_LAST_WORDS: Final = frozenset({"lifespan.shutdown.complete", "lifespan.shutdown.failed"})
 
 _log = logging.getLogger("asgi_obs")
 _current: ContextVar[Exchange | None] = ContextVar("asgi_obs.exchange", default=None)
@@ -105,6 +107,8 @@ class ExchangeMiddleware:
         elif kind == "websocket":
             exchange = WebSocketExchange(scope, receive, send, self.hooks, self._routes)
         else:
+            if kind == "lifespan" and self.hooks.shutdown:
+                send = _shutting_down(send, self.hooks.shutdown)
             return await self._inner(scope, receive, send)
         scope[SCOPE_KEY] = exchange
         token = _current.set(exchange)
@@ -152,6 +156,21 @@ class ExchangeMiddleware:
             newcomers = Hooks(_newcomers(self.hooks.observers, present.observers))
             plan = self._join_plan = (present, newcomers, Hooks(present.observers + newcomers.observers))
         return plan[1], plan[2]
+
+
+def _shutting_down(send: Send, hooks: Sequence[Callable[[], Awaitable[object]]]) -> Send:
+    """The `send` of a lifespan, which calls some hooks before it says that the application has shut down."""
+
+    async def send_after_hooks(message: Message) -> None:
+        if message["type"] in _LAST_WORDS:
+            for hook in hooks:
+                try:
+                    await hook()
+                except Exception as error:  # noqa: BLE001 - fail open: an observer never breaks a shutdown
+                    report_call(hook, error)
+        await send(message)
+
+    return send_after_hooks
 
 
 def _restore(undo: list[Callable[[], object]]) -> None:

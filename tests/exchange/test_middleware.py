@@ -21,7 +21,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from asgi_obs.errors import ConfigurationError
-from asgi_obs.exchange import SCOPE_KEY, Exchange, ExchangeMiddleware, current_exchange, failed_exchange
+from asgi_obs.exchange import (
+    SCOPE_KEY,
+    Exchange,
+    ExchangeMiddleware,
+    current_exchange,
+    failed_exchange,
+    within_exchange,
+)
 from asgi_obs.testing import drive, http_scope, websocket_scope
 from asgi_obs.types import Observer
 
@@ -109,6 +116,63 @@ def test_lifespan_and_unknown_scopes_pass_through_untouched(kind):
     assert result == "returned"
     assert all(a is b for a, b in zip(got, arguments, strict=True))
     assert got[0] == {"type": kind}
+
+
+class Closing(Observer):
+    def __init__(self, sent, error=None):
+        self.sent = sent
+        self.error = error
+
+    async def on_shutdown(self):
+        await asyncio.sleep(0)  # another task may run meanwhile
+        self.sent.append({"type": "closing"})
+        if self.error is not None:
+            raise self.error
+
+
+def lifespan(last_words):
+    async def app(scope, receive, send):
+        await send({"type": "lifespan.startup.complete"})
+        await send({"type": last_words})
+        return "returned"
+
+    return app
+
+
+@pytest.mark.parametrize("last_words", ["lifespan.shutdown.complete", "lifespan.shutdown.failed"])
+@BETWEEN
+def test_observers_hear_of_a_shutdown_before_the_server_does_and_from_the_inside_out(last_words, between):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    class Inner(Closing):
+        async def on_shutdown(self):
+            self.sent.append({"type": "closing inside"})
+
+    inner = ExchangeMiddleware(lifespan(last_words), observers=[Inner(sent)])
+    app = ExchangeMiddleware(between(inner), observers=[Closing(sent)])
+    assert asyncio.run(app({"type": "lifespan"}, object(), send)) == "returned"
+    assert [message["type"] for message in sent] == [
+        "lifespan.startup.complete",
+        "closing inside",
+        "closing",
+        last_words,
+    ]
+
+
+def test_a_shutdown_goes_on_when_an_observer_fails(caplog):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    observers = [Closing(sent), Closing(sent, LookupError("closed already"))]
+    app = ExchangeMiddleware(lifespan("lifespan.shutdown.complete"), observers=observers)
+    asyncio.run(app({"type": "lifespan"}, object(), send))
+    assert [message["type"] for message in sent[1:]] == ["closing", "closing", "lifespan.shutdown.complete"]
+    assert "Closing.on_shutdown failed" in caplog.text
 
 
 @BETWEEN
@@ -752,3 +816,17 @@ def test_a_route_resolver_of_the_outermost_is_kept_when_another_joins(server, re
     server().run(outer, http_scope())
 
     assert recorder.at_end[0]["route"] == "/outer"
+
+
+def test_work_for_an_exchange_can_be_done_in_the_context_of_another():
+    seen = []
+
+    async def app(scope, receive, send):
+        outer = current_exchange()
+        with within_exchange(None):
+            seen.append(current_exchange())
+        seen.append(current_exchange() is outer)
+        await plain(scope, receive, send)
+
+    asyncio.run(drive(ExchangeMiddleware(app), http_scope()))
+    assert seen == [None, True]
