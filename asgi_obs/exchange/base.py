@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any, Final
 
+from opentelemetry.trace import SpanContext
+
 from asgi_obs.classify import Outcome, is_departure, outcome_of, status_of
 from asgi_obs.errors import report_call
 from asgi_obs.exchange.hooks import Hooks
@@ -29,9 +31,7 @@ class Exchange:
         route: The route template. None until the end hooks run, and for what has none; may be set earlier by
             the application, which is then believed. `resolve_route()` tells it at any time.
         correlation_id: Set by `CorrelationIdMiddleware`.
-        trace_id: 32 hex digits, set by `TracingMiddleware` when there is a valid span.
-        span_id: 16 hex digits, likewise.
-        sampled: Whether that span is recorded.
+        span_context: Of its span, set by `TracingMiddleware` when there is a valid one.
         started_at: When the exchange was opened, in seconds of `time.perf_counter`, as are the next three.
         first_byte_at: When the start of the response was handed to the server.
         ended_at: When the server accepted the last message.
@@ -74,12 +74,10 @@ class Exchange:
         "path",
         "returned_at",
         "route",
-        "sampled",
         "scope",
-        "span_id",
+        "span_context",
         "started_at",
         "status",
-        "trace_id",
     )
 
     bytes_in: int
@@ -94,10 +92,8 @@ class Exchange:
     outcome: Outcome | None
     returned_at: float | None
     route: str | None
-    sampled: bool
-    span_id: str | None
+    span_context: SpanContext | None
     status: int | None
-    trace_id: str | None
     _headers: dict[bytes, bytes] | None
     _notes: dict[object, Any] | None
 
@@ -112,8 +108,8 @@ class Exchange:
         self._routes = routes
         self.bytes_in = self.bytes_out = 0
         self._disconnected = self._left_before_start = self._finishing = False
-        self.operational = self.sampled = False
-        self.correlation_id = self.trace_id = self.span_id = self.fields = None
+        self.operational = False
+        self.correlation_id = self.span_context = self.fields = None
         self.route = self.status = self.outcome = self.exception = self.late_exception = None
         self.first_byte_at = self.ended_at = self.returned_at = None
         self._headers = self._notes = None
@@ -127,6 +123,21 @@ class Exchange:
             except (KeyError, TypeError, ValueError):
                 self._headers = _NO_HEADERS
         return self._headers
+
+    @property
+    def trace_id(self) -> str | None:
+        """The ID of its trace, 32 hex digits."""
+        return None if self.span_context is None else f"{self.span_context.trace_id:032x}"
+
+    @property
+    def span_id(self) -> str | None:
+        """The ID of its span, 16 hex digits."""
+        return None if self.span_context is None else f"{self.span_context.span_id:016x}"
+
+    @property
+    def sampled(self) -> bool:
+        """Whether its trace is sampled."""
+        return self.span_context is not None and self.span_context.trace_flags.sampled
 
     @property
     def duration(self) -> float:

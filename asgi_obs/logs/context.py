@@ -135,7 +135,7 @@ def ambient_fields(exchange: Exchange | None, span: Mapping[str, str]) -> dict[s
     fields = {} if layer is None else {**layer.around, **(_NOTHING if inside else layer.fields)}
     if exchange.correlation_id is not None:
         fields["correlation_id"] = exchange.correlation_id
-    if exchange.trace_id is not None:
+    if exchange.span_context is not None:
         fields["trace_id"] = exchange.trace_id
         fields["span_id"] = exchange.span_id
     fields.update(span)

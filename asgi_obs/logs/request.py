@@ -235,7 +235,7 @@ def _ids(exchange: Exchange) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if exchange.correlation_id is not None:
         fields["correlation_id"] = exchange.correlation_id
-    if exchange.trace_id is not None:
+    if exchange.span_context is not None:
         fields["trace_id"] = exchange.trace_id
         fields["span_id"] = exchange.span_id
     elif "opentelemetry.sdk.trace" in sys.modules:  # else there are no spans, and looking for one takes long

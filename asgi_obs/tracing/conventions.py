@@ -7,7 +7,7 @@ opentelemetry-instrumentation-asgi, stands in docs/tracing.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, ItemsView, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -43,7 +43,8 @@ MAX_HOSTS: Final = 256
 MAX_HOST: Final = 300
 """Values of `Host` that are remembered, and how many bytes one may have: more than a name in the DNS."""
 
-_PLAIN: Final = frozenset({bool, int, float})
+_INT64: Final = range(-(2**63), 2**63)
+"""The whole numbers that can be exported."""
 
 
 class Conventions(Protocol):
@@ -67,13 +68,13 @@ class Stable:
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
-        self._user_agent = lru_cache(MAX_USER_AGENTS)(lambda value: redactor.redact_text(_text(value)))
+        self._user_agent = lru_cache(MAX_USER_AGENTS)(lambda value: encodable(redactor.redact_text(text_of(value))))
 
     def start(self, exchange: Exchange) -> dict[str, Any]:
         """What is known when a request starts."""
         scope = exchange.scope
         headers = exchange.headers
-        scheme = scope.get("scheme", "http")
+        scheme = scope.get("scheme") or ("ws" if scope["type"] == "websocket" else "http")
         attributes: dict[str, Any] = {
             "http.request.method": exchange.method,
             "url.scheme": scheme,
@@ -84,7 +85,7 @@ class Stable:
             attributes["http.request.method"] = "_OTHER"
             attributes["http.request.method_original"] = encodable(exchange.method)
         if scope.get("query_string"):
-            attributes["url.query"] = encodable(redacted_query(_text(scope["query_string"]), self._redactor))
+            attributes["url.query"] = encodable(redacted_query(text_of(scope["query_string"]), self._redactor))
         address, port = _server_of(headers.get(b"host"), scheme) or scope.get("server") or (None, None)
         if address is not None:
             attributes["server.address"] = address
@@ -140,12 +141,17 @@ class LazyAttributes(Mapping[str, Any]):
         return self._built
 
 
-def _text(value: bytes) -> str:
+def text_of(value: bytes) -> str:
     """A header or a query as text: UTF-8 if it is that, else latin-1."""
     try:
         return value.decode("utf-8")
     except UnicodeDecodeError:
         return value.decode("latin-1")
+
+
+def utf8_headers(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Headers in UTF-8: in other bytes opentelemetry-instrumentation-asgi looks for Python's escapes, or fails."""
+    return [(text_of(name).encode(), text_of(value).encode()) for name, value in headers]
 
 
 @lru_cache(MAX_HOSTS)
@@ -162,10 +168,16 @@ def bound_attributes(fields: Mapping[str, Any], redactor: Redactor) -> dict[str,
     """What `bind` has added."""
     attributes = {}
     for name, value in redactor.redact(dict(fields)).items():
-        attributes[name] = value if type(value) in _PLAIN else encodable(safe_text(value))
+        exported = value if _is_plain(value) else encodable(safe_text(value))
+        attributes[encodable(name)] = exported
         if name in BUSINESS_ATTRIBUTES:
-            attributes[BUSINESS_ATTRIBUTES[name]] = attributes[name]
+            attributes[BUSINESS_ATTRIBUTES[name]] = exported
     return attributes
+
+
+def _is_plain(value: object) -> bool:
+    kind = type(value)
+    return kind is bool or kind is float or (kind is int and value in _INT64)
 
 
 def redacted_query(query: str, redactor: Redactor) -> str:

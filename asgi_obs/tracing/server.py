@@ -17,10 +17,11 @@ from functools import partial
 from time import time_ns
 from typing import Any, Final
 
+from anyio import CapacityLimiter, to_thread
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.propagators.textmap import TextMapPropagator
-from opentelemetry.trace import Span, SpanKind, StatusCode, TraceFlags
+from opentelemetry.trace import Span, SpanKind, StatusCode
 
 from asgi_obs.errors import ConfigurationError
 from asgi_obs.exchange import Exchange, ExchangeMiddleware
@@ -29,6 +30,7 @@ from asgi_obs.settings import TRACE_RESPONSE_HEADERS, Settings
 from asgi_obs.tracing.capture import HeaderCapture
 from asgi_obs.tracing.conventions import KNOWN_METHODS, LazyAttributes, bound_attributes
 from asgi_obs.tracing.failure import record_failure
+from asgi_obs.tracing.flush import flush
 from asgi_obs.tracing.incoming import Incoming
 from asgi_obs.tracing.legacy import conventions_of
 from asgi_obs.tracing.propagation import global_propagator
@@ -89,6 +91,7 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         response_header: str | None = None,
     ) -> None:
         settings = Settings() if settings is None else settings
+        self._tracer_provider = tracer_provider
         self._start_span = trace.get_tracer(_SCOPE, tracer_provider=tracer_provider).start_span
         self._redactor = redactor_for(settings)
         self._stack_traces = settings.stack_traces
@@ -123,7 +126,9 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         )
         if span.is_recording():
             exchange.note(self, (span, started_at))
-        if _identify(exchange, span):
+        span_context = span.get_span_context()
+        if span_context.is_valid:
+            exchange.span_context = span_context
             parent = trace.set_span_in_context(span, parent)
         elif not parent:
             return None
@@ -137,12 +142,12 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         if not (active.is_recording() and _is_span_of(exchange, active)):
             return False
         exchange.note(_JOINED, active)
-        _identify(exchange, active)
+        exchange.span_context = active.get_span_context()
         return True
 
     def on_response_start(self, exchange: Exchange, message: Message) -> None:
         """Give the span what only now is known, and the response its header."""
-        if self._response_header is not None and exchange.trace_id is not None:
+        if self._response_header is not None and exchange.span_context is not None:
             self._answer(exchange, message)
         joined = exchange.noted(_JOINED)
         if joined is not None:
@@ -173,6 +178,10 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
                 self._judge(span, exchange)
         finally:
             span.end(started_at + int(exchange.duration * 1e9))
+
+    async def on_shutdown(self) -> None:
+        """Export the spans that wait."""
+        await to_thread.run_sync(flush, self._tracer_provider, limiter=CapacityLimiter(1))
 
     def _describe(self, span: Span, exchange: Exchange, route: str | None, attributes: dict[str, Any]) -> None:
         """Name the span, and set the attributes and what else is known: at once, which costs half of twice."""
@@ -211,18 +220,6 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
 
 def _captures(settings: Settings) -> bool:
     return bool(settings.capture_request_headers or settings.capture_response_headers)
-
-
-def _identify(exchange: Exchange, span: Span) -> bool:
-    """Tell the exchange its trace; returns whether there is one."""
-    # A tuple, as its class says: each of its properties would cost a call.
-    trace_id, span_id, _, flags, *_ = span.get_span_context()
-    if not trace_id:
-        return False
-    exchange.trace_id = f"{trace_id:032x}"
-    exchange.span_id = f"{span_id:016x}"
-    exchange.sampled = flags & TraceFlags.SAMPLED != 0
-    return True
 
 
 def _claim(scope: Scope, claims: Mapping[str, object]) -> None:

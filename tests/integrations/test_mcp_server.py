@@ -23,6 +23,7 @@ from asgi_obs.routes import Routes
 from asgi_obs.testing import http_scope
 from asgi_obs.tracing.propagation import current_correlation_id
 from tests.integrations import mcp_sdk as sdk
+from tests.spans import span_context
 
 pytestmark = pytest.mark.anyio
 
@@ -213,7 +214,7 @@ async def test_the_http_request_around_it_says_what_the_caller_did_not(
     tool = Tool()
     exchange, stale = exchange_of("c-http"), exchange_of("c-stale")
     if with_trace:
-        exchange.trace_id, exchange.span_id, exchange.sampled = TRACE_ID, SPAN_ID, True
+        exchange.span_context = span_context(TRACE_ID, SPAN_ID)
     request = SimpleNamespace(scope=exchange.scope)
     with inside(stale):
         await serve(tool).receive("sell", {}, request=request)

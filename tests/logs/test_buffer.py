@@ -21,6 +21,7 @@ from asgi_obs.logs.buffer import MAX_KEPT, RequestBuffer
 from asgi_obs.settings import Settings
 from asgi_obs.testing import drive, http_scope, websocket_scope
 from asgi_obs.types import ASGIApp, Receive, Scope, Send
+from tests.spans import span_context
 
 pytestmark = pytest.mark.anyio
 
@@ -185,7 +186,7 @@ async def test_the_newest_are_kept_and_a_line_says_how_many_are_not(log: logging
     def work() -> None:
         exchange = current_exchange()
         assert exchange is not None
-        exchange.trace_id, exchange.span_id = "a" * 32, "b" * 16
+        exchange.span_context = span_context()
         for number in range(10):
             log.debug("%d", number)
 

@@ -26,6 +26,7 @@ from asgi_obs.redaction import MASK
 from asgi_obs.settings import LOG_PROFILES, Settings
 from asgi_obs.testing import drive, http_scope
 from asgi_obs.types import Observer, Receive, Scope, Send
+from tests.spans import span_context
 
 pytestmark = pytest.mark.anyio
 
@@ -44,8 +45,7 @@ FORMATTER = StructuredLogFormatter(
 class Identify(Observer):
     def on_start(self, exchange: Exchange) -> None:
         exchange.correlation_id = "c-1"
-        exchange.trace_id = "a" * 32
-        exchange.span_id = "b" * 16
+        exchange.span_context = span_context()
 
 
 def record_with(level: int = logging.INFO, msg: Any = "hello", name: str = "test", **attributes: Any) -> Any:

@@ -18,6 +18,7 @@ from asgi_obs.exchange import Exchange, ExchangeMiddleware, current_exchange
 from asgi_obs.metrics import MetricsMiddleware
 from asgi_obs.testing import drive, http_scope
 from asgi_obs.types import ASGIApp, Message, Observer, Receive, Scope, Send
+from tests.spans import span_context
 
 Samples = Callable[..., dict[str, float]]
 
@@ -310,7 +311,7 @@ class Traced(ExchangeMiddleware, Observer):
         super().__init__(app, observers=(self,))
 
     def on_start(self, exchange: Exchange) -> None:
-        exchange.trace_id, exchange.sampled = TRACE_ID, self._sampled
+        exchange.span_context = span_context(TRACE_ID, sampled=self._sampled)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, Span, SpanKind
 
 from asgi_obs.correlation import uuid4
 from asgi_obs.errors import ConfigurationError
@@ -194,8 +194,8 @@ class _ServerCall(ToolCall):
             # Version 1 runs all messages of a session in the context of the request that has opened it: what one tool
             # binds would be said of the calls beside it, and of those after it.
             self._enter(within_exchange(exchange))
-            if self._native is None and exchange is not None and exchange.trace_id is not None:
-                self._enter(attached(_context_of(exchange)))
+            if self._native is None and exchange is not None and exchange.span_context is not None:
+                self._enter(attached(trace.set_span_in_context(NonRecordingSpan(exchange.span_context))))
         if self._native is not None:
             carrier = {name: value for name, value in carrier.items() if name == CORRELATION_KEY}
         self._enter(extract_context(carrier))
@@ -238,17 +238,6 @@ def _exchange_of(request: Any) -> Exchange | None:
     """The exchange of the HTTP request that has brought a message."""
     exchange: Exchange | None = getattr(request, "scope", {}).get(SCOPE_KEY)
     return exchange
-
-
-def _context_of(exchange: Exchange) -> Context:
-    """The context in which the span of an exchange is the current one."""
-    span_context = SpanContext(
-        int(exchange.trace_id or "0", 16),
-        int(exchange.span_id or "0", 16),
-        is_remote=False,
-        trace_flags=TraceFlags(TraceFlags.SAMPLED if exchange.sampled else TraceFlags.DEFAULT),
-    )
-    return trace.set_span_in_context(NonRecordingSpan(span_context))
 
 
 def _bound_attributes(side: Side) -> dict[str, Any]:
