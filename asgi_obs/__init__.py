@@ -17,7 +17,7 @@ from asgi_obs.ops import OpsApp, mount_ops
 from asgi_obs.redaction import redact_sensitive_data
 from asgi_obs.settings import Settings
 from asgi_obs.stack import Observability, observe
-from asgi_obs.tracing import TracingMiddleware
+from asgi_obs.tracing import TracingMiddleware, setup_tracing
 
 __all__ = [
     "CheckResult",
@@ -40,4 +40,5 @@ __all__ = [
     "observe",
     "redact_sensitive_data",
     "setup_logging",
+    "setup_tracing",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 from asgi_obs.errors import MissingExtraError
 from asgi_obs.redaction import Redactor
 from asgi_obs.settings import Settings
+from asgi_obs.tracing.conventions import utf8_headers
 from asgi_obs.types import Message, Scope
 
 __all__ = ["HeaderCapture"]
@@ -41,11 +42,13 @@ class HeaderCapture:
 
     def request(self, scope: Scope) -> dict[str, list[str]]:
         """The attributes for the headers of a request."""
-        return self._redacted(self._collect(dict(scope), self._sanitize, *self._request))
+        headers = utf8_headers(scope.get("headers", ()))
+        return self._redacted(self._collect({"headers": headers}, self._sanitize, *self._request))
 
     def response(self, message: Message) -> dict[str, list[str]]:
         """The attributes for the headers of a response."""
-        return self._redacted(self._collect(dict(message), self._sanitize, *self._response))
+        headers = utf8_headers(message.get("headers", ()))
+        return self._redacted(self._collect({"headers": headers}, self._sanitize, *self._response))
 
     def _redacted(self, attributes: dict[str, Any]) -> dict[str, list[str]]:
         redact = self._redactor.redact_field

@@ -48,14 +48,16 @@ _INT64: Final = range(-(2**63), 2**63)
 
 
 class Conventions(Protocol):
-    """How an exchange is described."""
+    """How an exchange is described.
+
+    Attributes:
+        status_names: The attributes that hold the status code.
+    """
+
+    status_names: tuple[str, ...]
 
     def start(self, exchange: Exchange) -> dict[str, Any]:
         """What is known when a request starts."""
-        ...
-
-    def end(self, status: int | None) -> dict[str, Any]:
-        """What is known when the exchange has ended."""
         ...
 
 
@@ -65,6 +67,8 @@ class Stable:
     Args:
         redactor: Redacts path, query and user agent.
     """
+
+    status_names: tuple[str, ...] = ("http.response.status_code",)
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
@@ -97,10 +101,6 @@ class Stable:
         if b"user-agent" in headers:
             attributes["user_agent.original"] = self._user_agent(headers[b"user-agent"])
         return attributes
-
-    def end(self, status: int | None) -> dict[str, Any]:
-        """What is known when the exchange has ended."""
-        return {"http.response.status_code": status}
 
 
 class LazyAttributes(Mapping[str, Any]):

@@ -10,6 +10,7 @@ from opentelemetry.trace import Span, StatusCode
 
 from asgi_obs.logs.failure import describe
 from asgi_obs.redaction import Redactor
+from asgi_obs.tracing.conventions import encodable
 
 __all__ = ["record_failure"]
 
@@ -30,10 +31,10 @@ def record_failure(span: Span, error: BaseException, redactor: Redactor, *, stac
     """
     described = describe(error, stack=stack)
     kind: str = described["type"]
-    message = redactor.redact_text(described["message"])
+    message = encodable(redactor.redact_text(described["message"]))
     event = {"exception.type": kind, "exception.message": message}
     if stack:
-        event["exception.stacktrace"] = redactor.redact_text(described["stack"])
+        event["exception.stacktrace"] = encodable(redactor.redact_text(described["stack"]))
     span.add_event("exception", event)
     span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {message}")
     span.set_attribute("error.type", kind)

@@ -16,6 +16,7 @@ from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from opentelemetry.trace import Link, SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from asgi_obs.errors import report
 from asgi_obs.exchange import Exchange
 from asgi_obs.tracing.carrier import well_formed
 from asgi_obs.tracing.trust import Trust, trust_of
@@ -69,7 +70,11 @@ class Incoming:
         """The context to start the request's span in, and its links."""
         if self._is_w3c and _W3C_HEADERS.isdisjoint(exchange.headers):
             return _NOTHING, ()
-        context = self._extract(exchange, _NOTHING, _GETTER)
+        try:
+            context = self._extract(exchange, _NOTHING, _GETTER)
+        except Exception as error:  # noqa: BLE001 - somebody else's propagator: a new trace is better than none
+            report("TracingMiddleware.extract", error)
+            return _NOTHING, ()
         trusted = self._trust if isinstance(self._trust, bool) else self._trust(exchange.scope)
         if trusted or not context:
             return context, ()

@@ -12,7 +12,7 @@ from typing import Any
 from asgi_obs.errors import MissingExtraError
 from asgi_obs.exchange import Exchange
 from asgi_obs.redaction import Redactor
-from asgi_obs.tracing.conventions import Conventions, Stable, encodable
+from asgi_obs.tracing.conventions import Conventions, Stable, encodable, text_of, utf8_headers
 from asgi_obs.types import Scope
 
 __all__ = ["Both", "Legacy", "conventions_of"]
@@ -46,6 +46,8 @@ class Legacy:
         MissingExtraError: opentelemetry-instrumentation-asgi is not installed.
     """
 
+    status_names: tuple[str, ...] = ("http.status_code",)
+
     def __init__(self, redactor: Redactor) -> None:
         try:
             from opentelemetry.instrumentation.asgi import collect_request_attributes
@@ -56,14 +58,13 @@ class Legacy:
 
     def start(self, exchange: Exchange) -> dict[str, Any]:
         """What is known when a request starts."""
+        scope = {**exchange.scope}
+        scope["headers"] = utf8_headers(scope.get("headers", ()))
+        scope["query_string"] = text_of(scope.get("query_string", b"")).encode()
         return {
             name: encodable(self._redactor.redact_text(value)) if isinstance(value, str) else value
-            for name, value in self._collect(exchange.scope).items()
+            for name, value in self._collect(scope).items()
         }
-
-    def end(self, status: int | None) -> dict[str, Any]:
-        """What is known when the exchange has ended."""
-        return {"http.status_code": status}
 
 
 class Both:
@@ -77,11 +78,8 @@ class Both:
     def __init__(self, stable: Stable, legacy: Legacy) -> None:
         self._stable = stable
         self._legacy = legacy
+        self.status_names: tuple[str, ...] = (*stable.status_names, *legacy.status_names)
 
     def start(self, exchange: Exchange) -> dict[str, Any]:
         """What is known when a request starts."""
         return {**self._legacy.start(exchange), **self._stable.start(exchange)}
-
-    def end(self, status: int | None) -> dict[str, Any]:
-        """What is known when the exchange has ended."""
-        return {**self._legacy.end(status), **self._stable.end(status)}

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from time import time_ns
-from typing import Any, Final
+from typing import Final
 
 from anyio import CapacityLimiter, to_thread
 from opentelemetry import context as otel_context
@@ -42,9 +42,8 @@ __all__ = ["TracingMiddleware"]
 _SCOPE: Final = "asgi_obs"
 """The instrumentation scope of our spans."""
 
-_JOINED: Final = object()
 _HANDLED: Final = object()
-"""Under which an exchange keeps the span of another instrumentation, and the `id()` of the exception recorded last."""
+"""Under which an exchange keeps the `id()` of the exception that was recorded already."""
 
 _CLAIMS: Final = {
     "fastapi.telemetry": ("fastapi.telemetry", None),
@@ -98,7 +97,7 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         trust = settings.trust_incoming if trust_incoming is None else trust_incoming
         self._incoming = Incoming(propagator or global_propagator(), trust)
         conventions = conventions_of(settings.semconv_opt_in, self._redactor)
-        self._describe_start, self._describe_end = conventions.start, conventions.end
+        self._start_attributes, self._status_attributes = conventions.start, conventions.status_names
         self._excluded = re.compile("|".join(settings.excluded_urls)).search if settings.excluded_urls else None
         self._capture = HeaderCapture(settings, self._redactor) if _captures(settings) else None
         header = settings.trace_response_header if response_header is None else response_header
@@ -120,7 +119,7 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
             exchange.method if exchange.method in KNOWN_METHODS else "HTTP",
             parent,
             SpanKind.SERVER,
-            LazyAttributes(self._describe_start, exchange),
+            LazyAttributes(self._start_attributes, exchange),
             links,
             started_at,
         )
@@ -141,7 +140,7 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         active = trace.get_current_span()
         if not (active.is_recording() and _is_span_of(exchange, active)):
             return False
-        exchange.note(_JOINED, active)
+        exchange.note(self, (active, None))
         exchange.span_context = active.get_span_context()
         return True
 
@@ -149,31 +148,33 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         """Give the span what only now is known, and the response its header."""
         if self._response_header is not None and exchange.span_context is not None:
             self._answer(exchange, message)
-        joined = exchange.noted(_JOINED)
-        if joined is not None:
-            # The one whose span it is may end it before we hear of the end.
-            self._describe(joined, exchange, exchange.resolve_route(), {})
-            return
-        noted = exchange.noted(self)
-        if noted is None:
-            return
-        if self._capture is not None:
-            noted[0].set_attributes(self._capture.response(message))
-        if message.get("status", 0) >= 500:
-            # A framework's handler answers from within its `except`.
-            error = sys.exc_info()[1]
-            if isinstance(error, Exception):
-                exchange.note(_HANDLED, id(error))
-                record_failure(noted[0], error, self._redactor, stack=self._stack_traces)
-
-    def on_end(self, exchange: Exchange) -> None:
-        """Give the span what is known at the end, and end it with the exchange."""
         noted = exchange.noted(self)
         if noted is None:
             return
         span, started_at = noted
+        if self._capture is not None:
+            span.set_attributes(self._capture.response(message))
+        if started_at is None:
+            # The one whose span it is may end it before we hear of the end.
+            self._describe(span, exchange, exchange.resolve_route())
+        elif message.get("status", 0) >= 500:
+            # A framework's handler answers from within its `except`.
+            error = sys.exc_info()[1]
+            if isinstance(error, Exception):
+                exchange.note(_HANDLED, id(error))
+                record_failure(span, error, self._redactor, stack=self._stack_traces)
+
+    def on_end(self, exchange: Exchange) -> None:
+        """Give the span what is known at the end, and end it with the exchange."""
+        noted = exchange.noted(self)
+        if noted is None or noted[1] is None:
+            return
+        span, started_at = noted
         try:
-            self._describe(span, exchange, exchange.route, self._describe_end(exchange.status))
+            # Few calls of `set_attribute` cost less than one of `set_attributes`.
+            for name in self._status_attributes:
+                span.set_attribute(name, exchange.status)
+            self._describe(span, exchange, exchange.route)
             if exchange.outcome != "completed" or (exchange.status or 0) >= 500:
                 self._judge(span, exchange)
         finally:
@@ -183,19 +184,17 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         """Export the spans that wait."""
         await to_thread.run_sync(flush, self._tracer_provider, limiter=CapacityLimiter(1))
 
-    def _describe(self, span: Span, exchange: Exchange, route: str | None, attributes: dict[str, Any]) -> None:
-        """Name the span, and set the attributes and what else is known: at once, which costs half of twice."""
+    def _describe(self, span: Span, exchange: Exchange, route: str | None) -> None:
         if route is not None:
-            attributes["http.route"] = route
             method = exchange.method if exchange.method in KNOWN_METHODS else "HTTP"
             span.update_name(f"{method} {route}")
+            span.set_attribute("http.route", route)
         if exchange.correlation_id is not None:
-            attributes["correlation_id"] = exchange.correlation_id
+            span.set_attribute("correlation_id", exchange.correlation_id)
         if exchange.fields is not None:
-            attributes.update(bound_attributes(exchange.fields, self._redactor))
+            span.set_attributes(bound_attributes(exchange.fields, self._redactor))
         if self._capture is not None:
-            attributes.update(self._capture.request(exchange.scope))
-        span.set_attributes(attributes)
+            span.set_attributes(self._capture.request(exchange.scope))
 
     def _judge(self, span: Span, exchange: Exchange) -> None:
         error = exchange.exception

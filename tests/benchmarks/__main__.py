@@ -10,7 +10,7 @@ import sys
 from contextlib import redirect_stdout
 
 from asgi_obs.testing import http_scope
-from tests.benchmarks import records
+from tests.benchmarks import records, tracing
 from tests.benchmarks.contenders import CONTENDERS, starlette_app
 from tests.benchmarks.measure import measure
 
@@ -78,7 +78,7 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=1_000, help="requests in a row (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default %(default)s)")
     options = parser.parse_args()
-    apps = {name: make() for name, make in CONTENDERS.items()}
+    apps = {name: make() for name, make in {**CONTENDERS, **tracing.CONTENDERS}.items()}
     scope = http_scope("/resource10/42", headers=HEADERS)
     with redirect_stdout(Nowhere()):
         bare, costs = measure(starlette_app(), apps, scope, requests=options.requests, rounds=options.rounds)
@@ -87,7 +87,7 @@ def main() -> int:
     for name, cost in costs.items():
         print(f"{name:40}{cost.added:8.1f}µs{cost.low:10.1f} – {cost.high:.1f}")
     failed = False
-    for ours, theirs, bar in BARS:
+    for ours, theirs, bar in (*BARS, *tracing.BARS):
         ratio = costs[ours].added / (bare if theirs == BARE else costs[theirs].added)
         failed |= ratio > bar
         print(f"{'ok ' if ratio <= bar else 'MISS'} {ours} = {ratio:.3f} x {theirs} (bar {bar})")

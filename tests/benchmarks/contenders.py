@@ -55,7 +55,7 @@ def _starlette_exporter() -> Starlette:
     return _with(PrometheusMiddleware, app_name="bench", group_paths=True, optional_metrics=all_metrics)
 
 
-def _json_log() -> str:
+def json_log() -> str:
     """A logger of its own with the handler and formatter of `setup_logging`; returns its name."""
     handler = StdoutHandler()
     handler.setFormatter(StructuredLogFormatter("bench", settings=Settings(environment="production")))
@@ -68,7 +68,7 @@ def _json_log() -> str:
 
 def _id_metrics_log() -> Starlette:
     app = starlette_app()
-    app.add_middleware(RequestLoggingMiddleware, logger=_json_log())
+    app.add_middleware(RequestLoggingMiddleware, logger=json_log())
     app.add_middleware(MetricsMiddleware, registry=CollectorRegistry())
     app.add_middleware(CorrelationIdMiddleware)
     return app
@@ -80,6 +80,6 @@ CONTENDERS: dict[str, Callable[[], Starlette]] = {
     "asgi_obs metrics": lambda: _with(MetricsMiddleware, registry=CollectorRegistry()),
     "prometheus-fastapi-instrumentator": _instrumentator,
     "starlette_exporter": _starlette_exporter,
-    "asgi_obs log": lambda: _with(RequestLoggingMiddleware, logger=_json_log()),
+    "asgi_obs log": lambda: _with(RequestLoggingMiddleware, logger=json_log()),
     "asgi_obs id + metrics + log": _id_metrics_log,
 }
