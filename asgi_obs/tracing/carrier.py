@@ -26,6 +26,9 @@ MAX_BAGGAGE: Final = 8192
 MAX_BAGGAGE_MEMBERS: Final = 64
 """https://www.w3.org/TR/baggage/#limits"""
 
+MAX_BAGGAGE_MEMBER: Final = 4096
+"""Characters of one: what is longer OpenTelemetry leaves out as well, but names in the log."""
+
 MAX_OTHER: Final = 1024
 """Characters of the headers of other propagators, such as B3 or Jaeger."""
 
@@ -80,6 +83,7 @@ def _baggage(value: str) -> str | None:
     matches = [_BAGGAGE_MEMBER.fullmatch(member.strip(" \t")) for member in value.split(",")]
     # Without their properties, which OpenTelemetry would take for a part of the value.
     members = [f"{match[1]}={match[2]}" for match in matches if match is not None]
+    members = [member for member in members if len(member) <= MAX_BAGGAGE_MEMBER]
     return ",".join(members[:MAX_BAGGAGE_MEMBERS]) or None
 
 

@@ -127,6 +127,10 @@ class LazyAttributes(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._attributes())
 
+    def copy(self) -> dict[str, Any]:
+        """The attributes, as older SDKs ask for them."""
+        return dict(self._attributes())
+
     def items(self) -> ItemsView[str, Any]:
         """The attributes; as of a dictionary, which is faster than what `Mapping` has."""
         return self._attributes().items()

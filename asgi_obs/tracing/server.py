@@ -182,6 +182,7 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
 
     async def on_shutdown(self) -> None:
         """Export the spans that wait."""
+        # A limiter of its own: threads that hang must not keep the spans.
         await to_thread.run_sync(flush, self._tracer_provider, limiter=CapacityLimiter(1))
 
     def _describe(self, span: Span, exchange: Exchange, route: str | None) -> None:
