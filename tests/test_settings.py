@@ -7,7 +7,9 @@ import dataclasses
 import pytest
 
 from asgi_obs.errors import ConfigurationError, SettingsError
-from asgi_obs.settings import ALWAYS_SENSITIVE, ENVIRONMENTS, LOG_FORMATS, LOG_LEVELS, Settings
+from asgi_obs.settings import ALWAYS_SENSITIVE, ENVIRONMENTS, KNOWN_METHODS, LOG_FORMATS, LOG_LEVELS, Settings
+
+CAPTURE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS"
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +44,16 @@ def test_without_any_variable_everything_has_its_default():
         "sensitive_patterns": (),
         "redact": None,
         "google_cloud_project": "",
+        "otlp_endpoint": "localhost:4317",
+        "otlp_insecure": True,
+        "trust_incoming": True,
+        "trace_response_header": "none",
+        "excluded_urls": (),
+        "semconv_opt_in": (),
+        "known_methods": KNOWN_METHODS,
+        "capture_request_headers": (),
+        "capture_response_headers": (),
+        "sanitize_headers": (),
     }
 
 
@@ -77,6 +89,20 @@ def test_without_any_variable_everything_has_its_default():
         ("LOG_BUFFER_LINES", "200", "log_buffer_lines", 200),
         ("LOG_FOLD_SECONDS", "5", "log_fold_seconds", 5.0),
         ("AUDIT_LOG_PATH", "audit.log", "audit_log_path", "audit.log"),
+        ("OTLP_ENDPOINT", "https://collector:4318", "otlp_endpoint", "https://collector:4318"),
+        ("OTLP_INSECURE", "False", "otlp_insecure", False),
+        ("OTLP_INSECURE", "TRUE", "otlp_insecure", True),
+        ("TRUST_INCOMING", "False", "trust_incoming", False),
+        ("TRUST_INCOMING", "true", "trust_incoming", True),
+        ("TRUST_INCOMING", "10.0.0.0/8, fd00::/8,192.0.2.7", "trust_incoming", ("10.0.0.0/8", "fd00::/8", "192.0.2.7")),
+        ("TRUST_INCOMING", "10.1.2.3/8", "trust_incoming", ("10.1.2.3/8",)),
+        ("TRACE_RESPONSE_HEADER", "Server-Timing", "trace_response_header", "server-timing"),
+        ("OTEL_PYTHON_EXCLUDED_URLS", "/health$, ^http://internal", "excluded_urls", ("/health$", "^http://internal")),
+        ("OTEL_SEMCONV_STABILITY_OPT_IN", "http/dup, database", "semconv_opt_in", ("http/dup", "database")),
+        ("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "GET, BREW", "known_methods", ("GET", "BREW")),
+        (f"{CAPTURE}_SERVER_REQUEST", "accept.*,x-tenant", "capture_request_headers", ("accept.*", "x-tenant")),
+        (f"{CAPTURE}_SERVER_RESPONSE", ".*", "capture_response_headers", (".*",)),
+        (f"{CAPTURE}_SANITIZE_FIELDS", "x-.*", "sanitize_headers", ("x-.*",)),
     ],
 )
 def test_a_variable_is_read(monkeypatch, variable, text, name, value):
@@ -136,6 +162,12 @@ def test_the_default_level_depends_on_the_environment(monkeypatch, environment, 
         ("ENVIRONMENT", "prod", f"ENVIRONMENT='prod' is not valid: expected one of {', '.join(ENVIRONMENTS)}"),
         ("LOG_LEVEL", "loud", f"LOG_LEVEL='LOUD' is not valid: expected one of {', '.join(LOG_LEVELS)}"),
         ("LOG_FORMAT", "xml", f"LOG_FORMAT='xml' is not valid: expected one of {', '.join(LOG_FORMATS)}"),
+        (
+            f"{CAPTURE}_SERVER_REQUEST",
+            "accept,(?i)x-a",
+            f"{CAPTURE}_SERVER_REQUEST='accept,(?i)x-a' is not valid: "
+            "expected regular expressions, separated by commas, without flags",
+        ),
         ("LOG_PROFILE", "elk", "LOG_PROFILE='elk' is not valid: expected one of default, ecs, otel, gcp"),
         ("LOG_OUTPUT", "stderr", "LOG_OUTPUT='stderr' is not valid: expected one of stdout, file"),
         ("LOG_OUTPUT", "file", "LOG_FILE_PATH='' is not valid: expected a path to a file"),
@@ -154,6 +186,23 @@ def test_the_default_level_depends_on_the_environment(monkeypatch, environment, 
         ("LOG_QUEUE_SIZE", "many", "LOG_QUEUE_SIZE='many' is not valid: expected a whole number from 0 to 1000000"),
         ("LOG_FOLD_SECONDS", "nan", "LOG_FOLD_SECONDS=nan is not valid: expected a number of seconds from 0 to 86400"),
         ("LOG_SLOW_SECONDS", "inf", "LOG_SLOW_SECONDS=inf is not valid: expected a number of seconds from 0 to 86400"),
+        ("OTLP_INSECURE", "yes", "OTLP_INSECURE='yes' is not valid: expected true or false"),
+        (
+            "TRUST_INCOMING",
+            "gateway",
+            "TRUST_INCOMING='gateway' is not valid: expected true, false, or networks such as 10.0.0.0/8, separated by"
+            " commas",
+        ),
+        (
+            "TRACE_RESPONSE_HEADER",
+            "x-trace",
+            "TRACE_RESPONSE_HEADER='x-trace' is not valid: expected one of none, server-timing, traceresponse",
+        ),
+        (
+            "OTEL_PYTHON_EXCLUDED_URLS",
+            "fine, (open",
+            "OTEL_PYTHON_EXCLUDED_URLS='fine,(open' is not valid: expected regular expressions, separated by commas",
+        ),
     ],
 )
 def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(monkeypatch, variable, text, message):
@@ -176,6 +225,12 @@ def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(monkeypatc
         ("LOG_SAMPLE_RATE", "/items=0.1,0.5"),
         ("SENSITIVE_PATTERNS", "fine (open"),
         ("SENSITIVE_PATTERNS", "fine x*"),
+        ("TRUST_INCOMING", "true,10.0.0.0/8"),
+        ("TRUST_INCOMING", "10.0.0.0/33"),
+        ("TRUST_INCOMING", "*"),
+        (f"{CAPTURE}_SERVER_REQUEST", "*"),
+        (f"{CAPTURE}_SERVER_RESPONSE", "accept,["),
+        (f"{CAPTURE}_SANITIZE_FIELDS", "(?P<"),
     ],
 )
 def test_a_wrong_list_is_refused(monkeypatch, variable, text):
@@ -221,6 +276,32 @@ def test_something_else_than_words_patterns_and_functions_is_refused(option, val
 def test_a_wrong_text_given_for_a_list_is_refused():
     with pytest.raises(SettingsError, match="LOG_LEVELS='httpx' is not valid: expected logger=LEVEL"):
         Settings(log_levels="httpx")
+
+
+@pytest.mark.parametrize("value", ["yes", "", 1, None])
+def test_a_flag_is_true_or_false(value):
+    with pytest.raises(SettingsError, match=r"OTLP_INSECURE=.* is not valid: expected true or false"):
+        Settings(otlp_insecure=value)
+
+
+def test_flags_and_networks_may_be_given_as_text_or_as_what_they_are():
+    given = Settings(otlp_insecure="False", trust_incoming="false", excluded_urls="/a, /b", sanitize_headers="x-.*")
+
+    assert given == Settings(
+        otlp_insecure=False, trust_incoming=False, excluded_urls=["/a", "/b"], sanitize_headers=("x-.*",)
+    )
+    assert Settings(trust_incoming="10.0.0.0/8") == Settings(trust_incoming=["10.0.0.0/8"])
+
+
+@pytest.mark.parametrize(
+    "name", ["excluded_urls", "capture_request_headers", "capture_response_headers", "sanitize_headers"]
+)
+@pytest.mark.parametrize("value", ["(", ["fine", "("], (1,)])
+def test_what_is_no_regular_expression_is_refused(name, value):
+    with pytest.raises(
+        SettingsError, match=rf"{Settings.variables()[name]}=.* expected regular expressions, separated"
+    ):
+        Settings(**{name: value})
 
 
 @pytest.mark.parametrize("value", ["5", True, 2.5, None])
@@ -356,6 +437,16 @@ def test_settings_print_as_the_environment_they_stand_for():
         "SENSITIVE_FIELDS=password,token,secret",
         "SENSITIVE_PATTERNS=",
         "GOOGLE_CLOUD_PROJECT=",
+        "OTLP_ENDPOINT=localhost:4317",
+        "OTLP_INSECURE=true",
+        "TRUST_INCOMING=true",
+        "TRACE_RESPONSE_HEADER=none",
+        "OTEL_PYTHON_EXCLUDED_URLS=",
+        "OTEL_SEMCONV_STABILITY_OPT_IN=",
+        f"OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS={','.join(KNOWN_METHODS)}",
+        f"{CAPTURE}_SERVER_REQUEST=",
+        f"{CAPTURE}_SERVER_RESPONSE=",
+        f"{CAPTURE}_SANITIZE_FIELDS=",
     ]
 
 
@@ -366,6 +457,12 @@ def test_what_settings_print_can_be_read_back(monkeypatch):
         sensitive_fields=("pin", "ssn"),
         sensitive_patterns=("a", "b"),
         log_sample_rates="/x=0.1,*=0.5",
+        otlp_insecure=False,
+        trust_incoming=["10.0.0.0/8", "fd00::/8"],
+        trace_response_header="traceresponse",
+        excluded_urls=["/health", "/metrics"],
+        semconv_opt_in=["http/dup"],
+        capture_request_headers=["accept", "x-.*"],
     )
     for line in str(settings).splitlines():
         monkeypatch.setenv(*line.split("=", 1))

@@ -31,7 +31,7 @@ from asgi_obs.metrics.http import MAX_SERIES
 from asgi_obs.metrics.labels import OTHER, OTHER_METHOD, Family, family
 from asgi_obs.redaction import redactor_for, redactor_of
 from asgi_obs.settings import Settings
-from asgi_obs.tracing.conventions import KNOWN_METHODS, encodable, redacted_query
+from asgi_obs.tracing.conventions import encodable, redacted_query
 from asgi_obs.tracing.propagation import CORRELATION_KEY, inject_context
 
 __all__ = ["LOGGER", "Call", "CallOptions", "Calls"]
@@ -99,6 +99,7 @@ class Calls:
         self._baggage = frozenset(texts("baggage", baggage, "names of baggage entries, such as ['tenant']"))
         self._correlation_header = correlation_header
         self._redactor = redactor_of() if settings is None else redactor_for(settings)
+        self.known_methods = frozenset(Settings.read("known_methods") if settings is None else settings.known_methods)
         self.tracer = trace.get_tracer("asgi_obs", tracer_provider=tracer_provider)
         self._requests: Family[Counter] = family("http_client_requests_total", registry, max_series=MAX_SERIES)
         self._duration: Family[Histogram] = family(
@@ -130,7 +131,7 @@ class Calls:
 
     def count(self, call: Call, status_code: str, duration: float) -> None:
         """Move the metrics at the end of a call."""
-        method = call.method if call.method in KNOWN_METHODS else OTHER_METHOD
+        method = call.method if call.method in self.known_methods else OTHER_METHOD
         self._requests.child((method, call.host, status_code)).inc()
         self._duration.child((method, call.host)).observe(duration)
 
@@ -209,7 +210,7 @@ class Call:
 
     def start_span(self) -> None:
         """Start the CLIENT span, and make it the current one."""
-        known = self.method in KNOWN_METHODS
+        known = self.method in self._calls.known_methods
         attributes: dict[str, Any] = {
             "http.request.method": self.method if known else OTHER_METHOD,
             "server.address": self.server_address,

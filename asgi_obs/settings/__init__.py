@@ -6,6 +6,7 @@ What is wrong is said at start-up: the variable, its value, and what is allowed.
 from asgi_obs.settings.settings import (
     ALWAYS_SENSITIVE,
     ENVIRONMENTS,
+    KNOWN_METHODS,
     LOG_FORMATS,
     LOG_LEVELS,
     LOG_PROFILES,
@@ -16,6 +17,7 @@ from asgi_obs.settings.settings import (
 __all__ = [
     "ALWAYS_SENSITIVE",
     "ENVIRONMENTS",
+    "KNOWN_METHODS",
     "LOG_FORMATS",
     "LOG_LEVELS",
     "LOG_PROFILES",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from ipaddress import ip_network
 
 __all__ = [
@@ -81,8 +82,10 @@ def is_number(value: object, most: float) -> bool:
 def is_regex(pattern: object) -> bool:
     """Whether it is a regular expression."""
     try:
-        return isinstance(pattern, str) and re.compile(pattern) is not None
-    except re.error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DeprecationWarning)  # what later versions of Python refuse
+            return isinstance(pattern, str) and re.compile(pattern) is not None
+    except (re.error, DeprecationWarning):
         return False
 
 

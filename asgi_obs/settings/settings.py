@@ -27,6 +27,7 @@ from asgi_obs.settings.parse import (
 __all__ = [
     "ALWAYS_SENSITIVE",
     "ENVIRONMENTS",
+    "KNOWN_METHODS",
     "LOG_FORMATS",
     "LOG_LEVELS",
     "LOG_PROFILES",
@@ -38,6 +39,9 @@ ENVIRONMENTS: Final = ("development", "testing", "staging", "production")
 LOG_FORMATS: Final = ("json", "text")
 LOG_PROFILES: Final = ("default", "ecs", "otel", "gcp")
 LOG_OUTPUTS: Final = ("stdout", "file")
+KNOWN_METHODS: Final = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
+"""RFC 9110, section 9, RFC 5789 and the QUERY method."""
+
 TRACE_RESPONSE_HEADERS: Final = ("none", "server-timing", "traceresponse")
 LOG_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 
@@ -88,6 +92,7 @@ _TEXTS: Final[dict[str, tuple[Callable[[str], object], str]]] = {
     "trust_incoming": (trust, _TRUST),
     "excluded_urls": (names, _REGEXES),
     "semconv_opt_in": (names, ""),
+    "known_methods": (names, ""),
     "capture_request_headers": (names, _REGEXES),
     "capture_response_headers": (names, _REGEXES),
     "sanitize_headers": (names, _REGEXES),
@@ -145,6 +150,8 @@ class Settings:
             has no span.
         semconv_opt_in: `OTEL_SEMCONV_STABILITY_OPT_IN`, which HTTP conventions spans follow: `http` (the stable ones,
             default), `http/dup` (both) or `default` (the old ones). What it says of other signals is not ours.
+        known_methods: `OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS`, the methods that spans tell by their names; all others
+            are `_OTHER`. Default `KNOWN_METHODS`.
         capture_request_headers: `OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST`, regular expressions for the
             names of request headers that become attributes.
         capture_response_headers: `OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE`, likewise.
@@ -182,6 +189,7 @@ class Settings:
     trace_response_header: str = variable("TRACE_RESPONSE_HEADER", "none", str)
     excluded_urls: tuple[str, ...] = variable("OTEL_PYTHON_EXCLUDED_URLS", "", names, _REGEXES)
     semconv_opt_in: tuple[str, ...] = variable("OTEL_SEMCONV_STABILITY_OPT_IN", "", names)
+    known_methods: tuple[str, ...] = variable("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", ",".join(KNOWN_METHODS), names)
     capture_request_headers: tuple[str, ...] = _captured("SERVER_REQUEST")
     capture_response_headers: tuple[str, ...] = _captured("SERVER_RESPONSE")
     sanitize_headers: tuple[str, ...] = _captured("SANITIZE_FIELDS")
@@ -217,6 +225,8 @@ class Settings:
         self._require("sensitive_fields", all(isinstance(field, str) for field in self.sensitive_fields), "words")
         for name in ("excluded_urls", "capture_request_headers", "capture_response_headers", "sanitize_headers"):
             self._require(name, all(map(is_regex, getattr(self, name))), _REGEXES)
+        for name in ("capture_request_headers", "capture_response_headers", "sanitize_headers"):
+            self._require(name, is_regex("|".join(getattr(self, name))), f"{_REGEXES}, without flags")
         self._require("sensitive_patterns", all(map(is_pattern, self.sensitive_patterns)), _PATTERNS)
         if self.redact is not None and not (callable(self.redact) and isinstance(self.redact, Hashable)):
             raise ConfigurationError("redact", self.redact, "a function that takes a text and returns it redacted")

@@ -1,13 +1,13 @@
 """What a span says of an exchange: the attributes of the stable HTTP conventions, and ours beside them.
 
 https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server; what differs from it, or from
-opentelemetry-instrumentation-asgi, stands in docs/tracing.md.
+opentelemetry-instrumentation-asgi, stands in docs/span-conventions.md.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -17,11 +17,6 @@ from asgi_obs.logs.safe import safe_text
 from asgi_obs.redaction import Redactor
 
 __all__ = ["Conventions", "LazyAttributes", "Stable", "bound_attributes", "encodable", "redacted_query"]
-
-KNOWN_METHODS: Final = frozenset(
-    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
-)
-"""RFC 9110, section 9, RFC 5789 and the QUERY method."""
 
 _DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _HOST: Final = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~-]+)(?::([0-9]{1,5}))?")
@@ -66,12 +61,14 @@ class Stable:
 
     Args:
         redactor: Redacts path, query and user agent.
+        known_methods: The methods that are told by their names.
     """
 
     status_names: tuple[str, ...] = ("http.response.status_code",)
 
-    def __init__(self, redactor: Redactor) -> None:
+    def __init__(self, redactor: Redactor, known_methods: Collection[str]) -> None:
         self._redactor = redactor
+        self._known_methods = known_methods
         self._user_agent = lru_cache(MAX_USER_AGENTS)(lambda value: encodable(redactor.redact_text(text_of(value))))
 
     def start(self, exchange: Exchange) -> dict[str, Any]:
@@ -85,7 +82,7 @@ class Stable:
             "url.path": encodable(self._redactor.redact_text(exchange.path)),
             "network.protocol.version": scope.get("http_version", "1.1"),
         }
-        if exchange.method not in KNOWN_METHODS:
+        if exchange.method not in self._known_methods:
             attributes["http.request.method"] = "_OTHER"
             attributes["http.request.method_original"] = encodable(exchange.method)
         if scope.get("query_string"):

@@ -18,22 +18,22 @@ from asgi_obs.types import Scope
 __all__ = ["Both", "Legacy", "conventions_of"]
 
 
-def conventions_of(opt_in: Collection[str], redactor: Redactor) -> Conventions:
+def conventions_of(opt_in: Collection[str], redactor: Redactor, known_methods: Collection[str]) -> Conventions:
     """The conventions that are wanted.
 
     Args:
         opt_in: The words of `OTEL_SEMCONV_STABILITY_OPT_IN`: `http/dup` asks for both, `default` for the old ones;
             otherwise it is the stable ones.
         redactor: Redacts what they tell.
+        known_methods: The methods that the stable ones tell by their names.
 
     Raises:
         MissingExtraError: The old ones are wanted without opentelemetry-instrumentation-asgi.
     """
-    if "http/dup" in opt_in:
-        return Both(Stable(redactor), Legacy(redactor))
-    if "default" in opt_in and "http" not in opt_in:
+    if "default" in opt_in and not {"http", "http/dup"}.intersection(opt_in):
         return Legacy(redactor)
-    return Stable(redactor)
+    stable = Stable(redactor, known_methods)
+    return Both(stable, Legacy(redactor)) if "http/dup" in opt_in else stable
 
 
 class Legacy:

@@ -57,18 +57,20 @@ def inject_context(carrier: MutableMapping[str, str], *, baggage: Collection[str
         baggage: The names of the baggage entries that may go along; default none.
     """
     context = otel_context.get_current()
-    allowed = {name: value for name, value in otel_baggage.get_all(context).items() if name in baggage}
+    # A text is one name: it would hold every part of itself.
+    names = (baggage,) if isinstance(baggage, str) else baggage
+    allowed = {name: value for name, value in otel_baggage.get_all(context).items() if name in names}
     context = otel_baggage.clear(context)
     for name, value in allowed.items():
         context = otel_baggage.set_baggage(name, value, context)
+    correlation_id = current_correlation_id()
     try:
+        # Not every ID of a `LogContext` can be a header.
+        if correlation_id is not None and is_valid_correlation_id(correlation_id):
+            carrier[CORRELATION_KEY] = correlation_id
         global_propagator().inject(carrier, context)
     except Exception as error:  # noqa: BLE001 - fail open: a message without a trace is better than none
         report("inject_context", error)
-    correlation_id = current_correlation_id()
-    # Not every ID of a `LogContext` can be a header.
-    if correlation_id is not None and is_valid_correlation_id(correlation_id):
-        carrier[CORRELATION_KEY] = correlation_id
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from asgi_obs.exchange import Exchange, ExchangeMiddleware
 from asgi_obs.redaction import redactor_for
 from asgi_obs.settings import TRACE_RESPONSE_HEADERS, Settings
 from asgi_obs.tracing.capture import HeaderCapture
-from asgi_obs.tracing.conventions import KNOWN_METHODS, LazyAttributes, bound_attributes
+from asgi_obs.tracing.conventions import LazyAttributes, bound_attributes, encodable
 from asgi_obs.tracing.failure import record_failure
 from asgi_obs.tracing.flush import flush
 from asgi_obs.tracing.incoming import Incoming
@@ -42,8 +42,14 @@ __all__ = ["TracingMiddleware"]
 _SCOPE: Final = "asgi_obs"
 """The instrumentation scope of our spans."""
 
+_JOINED: Final = otel_context.create_key("asgi_obs.joined")
+"""Under which a context keeps the span of another instrumentation that a request has joined."""
+
 _HANDLED: Final = object()
 """Under which an exchange keeps the `id()` of the exception that was recorded already."""
+
+_CUT_SHORT: Final = frozenset({"incomplete", "cancelled"})
+"""Outcomes without an exception that are errors of the server; a client that leaves is none."""
 
 _CLAIMS: Final = {
     "fastapi.telemetry": ("fastapi.telemetry", None),
@@ -96,9 +102,11 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         self._stack_traces = settings.stack_traces
         trust = settings.trust_incoming if trust_incoming is None else trust_incoming
         self._incoming = Incoming(propagator or global_propagator(), trust)
-        conventions = conventions_of(settings.semconv_opt_in, self._redactor)
+        self._known_methods = frozenset(settings.known_methods)
+        conventions = conventions_of(settings.semconv_opt_in, self._redactor, self._known_methods)
         self._start_attributes, self._status_attributes = conventions.start, conventions.status_names
-        self._excluded = re.compile("|".join(settings.excluded_urls)).search if settings.excluded_urls else None
+        # One by one: flags such as `(?i)` stand at the start of an expression only.
+        self._excluded = [re.compile(pattern).search for pattern in settings.excluded_urls]
         self._capture = HeaderCapture(settings, self._redactor) if _captures(settings) else None
         header = settings.trace_response_header if response_header is None else response_header
         if header not in TRACE_RESPONSE_HEADERS:
@@ -109,14 +117,14 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
 
     def on_start(self, exchange: Exchange) -> Callable[[], object] | None:
         """Start the span and make it the current one."""
-        if self._excluded is not None and self._excluded(_url_of(exchange)):
+        if self._excluded and self._excludes(_url_of(exchange)):
             return None
-        if otel_context.get_current() and self._joins(exchange):
-            return None
+        if otel_context.get_current() and (restore := self._join_span(exchange)) is not None:
+            return restore
         parent, links = self._incoming(exchange)
         started_at = time_ns()
         span = self._start_span(
-            exchange.method if exchange.method in KNOWN_METHODS else "HTTP",
+            exchange.method if exchange.method in self._known_methods else "HTTP",
             parent,
             SpanKind.SERVER,
             LazyAttributes(self._start_attributes, exchange),
@@ -135,14 +143,28 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
             _claim(exchange.inner_scope, self._claims)
         return partial(otel_context.detach, otel_context.attach(parent))
 
-    def _joins(self, exchange: Exchange) -> bool:
+    def _excludes(self, url: str) -> bool:
+        return any(search(url) for search in self._excluded)
+
+    def _join_span(self, exchange: Exchange) -> Callable[[], object] | None:
         """Use the span that another instrumentation has made for this request, if there is one."""
         active = trace.get_current_span()
-        if not (active.is_recording() and _is_span_of(exchange, active)):
-            return False
+        if not active.is_recording():
+            return self._join_unsampled(exchange, active)
+        # A request in the middle of another one may not take that one's: applications that call applications.
+        if not _is_span_of(exchange, active) or otel_context.get_value(_JOINED) is active:
+            return None
         exchange.note(self, (active, None))
         exchange.span_context = active.get_span_context()
-        return True
+        return partial(otel_context.detach, otel_context.attach(otel_context.set_value(_JOINED, active)))
+
+    def _join_unsampled(self, exchange: Exchange, active: Span) -> Callable[[], object] | None:
+        """Leave it at that where another instrumentation has decided not to sample: we would draw once more."""
+        span_context = active.get_span_context()
+        if not span_context.is_valid or span_context.is_remote or span_context.trace_flags.sampled:
+            return None
+        exchange.span_context = span_context
+        return bool  # nothing to undo
 
     def on_response_start(self, exchange: Exchange, message: Message) -> None:
         """Give the span what only now is known, and the response its header."""
@@ -167,16 +189,21 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
     def on_end(self, exchange: Exchange) -> None:
         """Give the span what is known at the end, and end it with the exchange."""
         noted = exchange.noted(self)
-        if noted is None or noted[1] is None:
+        if noted is None:
             return
         span, started_at = noted
+        if started_at is None:
+            # Without a response nobody has described it yet.
+            if exchange.first_byte_at is None and span.is_recording():
+                self._describe(span, exchange, exchange.route)
+            return
         try:
             # Few calls of `set_attribute` cost less than one of `set_attributes`.
             for name in self._status_attributes:
                 span.set_attribute(name, exchange.status)
-            self._describe(span, exchange, exchange.route)
             if exchange.outcome != "completed" or (exchange.status or 0) >= 500:
                 self._judge(span, exchange)
+            self._describe(span, exchange, exchange.route)
         finally:
             span.end(started_at + int(exchange.duration * 1e9))
 
@@ -187,7 +214,8 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
 
     def _describe(self, span: Span, exchange: Exchange, route: str | None) -> None:
         if route is not None:
-            method = exchange.method if exchange.method in KNOWN_METHODS else "HTTP"
+            route = encodable(route)
+            method = exchange.method if exchange.method in self._known_methods else "HTTP"
             span.update_name(f"{method} {route}")
             span.set_attribute("http.route", route)
         if exchange.correlation_id is not None:
@@ -198,13 +226,13 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
             span.set_attributes(self._capture.request(exchange.scope))
 
     def _judge(self, span: Span, exchange: Exchange) -> None:
-        error = exchange.exception
+        outcome, error = exchange.outcome, exchange.exception
         handled = exchange.noted(_HANDLED)
-        if exchange.outcome == "error" and error is not None:
+        if outcome == "error" and error is not None:
             if handled != id(error):
                 record_failure(span, error, self._redactor, stack=self._stack_traces)
-        elif handled is None and (exchange.outcome == "incomplete" or (exchange.status or 0) >= 500):
-            span.set_attribute("error.type", "incomplete" if exchange.outcome == "incomplete" else str(exchange.status))
+        elif handled is None and (outcome in _CUT_SHORT or (exchange.status or 0) >= 500):
+            span.set_attribute("error.type", str(outcome if outcome in _CUT_SHORT else exchange.status))
             span.set_status(StatusCode.ERROR)
 
     def _answer(self, exchange: Exchange, message: Message) -> None:

@@ -67,8 +67,9 @@ def _from(entries: Collection[str]) -> Trust:
             address = ip_address(host)
         except ValueError:
             return False
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in networks)
+        # A socket that serves both versions shows `::ffff:10.0.0.1`.
+        names = {address, getattr(address, "ipv4_mapped", None) or address}
+        return any(name in network for network in networks for name in names)
 
     def trust(scope: Scope) -> bool:
         client = scope.get("client")

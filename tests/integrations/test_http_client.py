@@ -83,6 +83,12 @@ def test_an_unknown_method_keeps_its_name_in_an_attribute_only(seen: Seen) -> No
     assert seen.counts == {("_OTHER", "api.example.com", "200"): 1}
 
 
+def test_which_methods_are_known_can_be_said(seen: Seen) -> None:
+    start(Calls(**seen.options, settings=Settings(known_methods="GET,BREW")), method="BREW").succeeded(200)
+
+    assert (seen.span.name, seen.attributes["http.request.method"]) == ("BREW", "BREW")
+
+
 def test_the_span_is_current_until_the_call_ends(seen: Seen) -> None:
     before = otel_context.get_current()
     call = start(Calls(**seen.options))
