@@ -119,11 +119,12 @@ def _scheme_of(variable: str, endpoint: str) -> str:
         url = urlsplit(endpoint if has_scheme else f"//{endpoint}")
         valid = bool(url.hostname) and url.port != 0 and _PRINTABLE.fullmatch(endpoint) is not None
         valid &= url.scheme in {"http", "https"} if has_scheme else url.port is not None and not url.path
+        scheme = url.scheme
     except ValueError:  # a port that is none, or half an IPv6 address
-        valid = False
+        valid, scheme = False, ""
     if not valid:
         raise SettingsError(variable, endpoint, "host:port, or a URL such as http://localhost:4317")
-    return url.scheme
+    return scheme
 
 
 def _shown(endpoint: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from opentelemetry import baggage as otel_baggage
 from opentelemetry import context as otel_context
-from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.propagators.textmap import Setter, TextMapPropagator
 
 from asgi_obs.correlation import is_valid_correlation_id
 from asgi_obs.errors import ConfigurationError, report
@@ -40,6 +40,14 @@ CORRELATION_KEY: Final = "x-correlation-id"
 
 _T = TypeVar("_T")
 _GETTER: Final = CarrierGetter()
+
+
+class _CarrierSetter(Setter[MutableMapping[str, str]]):
+    def set(self, carrier: MutableMapping[str, str], key: str, value: str) -> None:
+        carrier[key] = value
+
+
+_SETTER: Final = _CarrierSetter()
 
 
 def current_correlation_id() -> str | None:
@@ -68,7 +76,7 @@ def inject_context(carrier: MutableMapping[str, str], *, baggage: Collection[str
         # Not every ID of a `LogContext` can be a header.
         if correlation_id is not None and is_valid_correlation_id(correlation_id):
             carrier[CORRELATION_KEY] = correlation_id
-        global_propagator().inject(carrier, context)
+        global_propagator().inject(carrier, context, _SETTER)
     except Exception as error:  # noqa: BLE001 - fail open: a message without a trace is better than none
         report("inject_context", error)
 
