@@ -162,3 +162,19 @@ class Seen:
 def traceparent(context: SpanContext) -> str:
     """What a service is told of a span."""
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+def expect_one_call(seen: Seen, service: Service, path: str, correlation_id: str) -> None:
+    """One GET that was answered by a 404: what the service was told of it, and what is left of it here."""
+    assert service.headers["traceparent"] == traceparent(seen.span.context)
+    assert service.headers["x-correlation-id"] == correlation_id
+    assert seen.attributes == {
+        "http.request.method": "GET",
+        "server.address": "127.0.0.1",
+        "server.port": service.port,
+        "url.full": f"{service.url}{path}",
+        "http.response.status_code": 404,
+        "network.protocol.version": "1.1",
+        "error.type": "404",
+    }
+    assert seen.counts == {("GET", f"127.0.0.1:{service.port}", "404"): 1}
