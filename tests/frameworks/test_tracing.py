@@ -276,6 +276,13 @@ def test_what_another_instrumentation_does_not_sample_is_not_drawn_once_more(sam
     )
 
 
+@needs_native_fastapi
+def test_a_framework_with_spans_of_its_own_stays_out_of_one_that_another_instrumentation_has_made(spans: Spans) -> None:
+    serve(contrib(observed(native(spans), spans), spans), http_scope("/items/7"))
+
+    assert [span.name for span in spans() if span.kind is SpanKind.SERVER] == ["GET /items/{item_id}"]
+
+
 OUTSIDE = [
     contrib_outside,
     pytest.param(starlettes_outside, marks=needs_native_starlette),
