@@ -22,6 +22,7 @@ from asgi_obs.metrics import MetricsMiddleware
 from asgi_obs.ops import OpsApp, mount_ops
 from asgi_obs.settings import Settings
 from asgi_obs.tracing import TracingMiddleware
+from asgi_obs.tracing.native import turn_off_tracing
 from asgi_obs.types import ASGIApp, RouteResolver
 
 __all__ = ["Observability", "observe"]
@@ -89,6 +90,7 @@ class Observability:
         """
         if not isinstance(app, Starlette):
             raise ConfigurationError("app", app, "a FastAPI or Starlette application; wrap() takes any ASGI app")
+        turn_off_tracing(app)
         build = app.build_middleware_stack
         app.build_middleware_stack = lambda: self.wrap(build())  # type: ignore[method-assign]
         if app.middleware_stack is not None:

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from asgi_obs.errors import ConfigurationError
 from asgi_obs.exchange.middleware import SCOPE_KEY
 from asgi_obs.settings import Settings
+from asgi_obs.tracing.native import turn_off_tracing
 from asgi_obs.tracing.server import TracingMiddleware
 from asgi_obs.types import ASGIApp, Receive, Scope, Send
 
@@ -56,6 +57,7 @@ def require_traceable(app: object) -> Starlette:
 
 def trace_requests(app: Starlette, provider: TracerProvider, settings: Settings) -> None:
     """Make spans of its requests, unless there are some already."""
+    turn_off_tracing(app)
     if not _is_traced(app):
         app.add_middleware(RequestTracing, tracer_provider=provider, settings=settings)
 

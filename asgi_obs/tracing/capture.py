@@ -6,15 +6,21 @@ headers are redacted besides. Off unless one of the variables is set.
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from asgi_obs.errors import MissingExtraError
 from asgi_obs.redaction import Redactor
+from asgi_obs.redaction.mask import MASK
 from asgi_obs.settings import Settings
-from asgi_obs.tracing.conventions import utf8_headers
+from asgi_obs.tracing.conventions import redacted_query, utf8_headers
 from asgi_obs.types import Message, Scope
 
 __all__ = ["HeaderCapture"]
+
+_CREDENTIAL: Final = re.compile(r"jwt|assertion|oidc|signature|cert|key|auth|x_honeycomb_team", re.IGNORECASE)
+"""In the names of headers, which have underscores here, that proxies and vendors put credentials into; in addition to
+those that are sensitive everywhere."""
 
 
 class HeaderCapture:
@@ -51,5 +57,13 @@ class HeaderCapture:
         return self._redacted(self._collect({"headers": headers}, self._sanitize, *self._response))
 
     def _redacted(self, attributes: dict[str, Any]) -> dict[str, list[str]]:
-        redact = self._redactor.redact_field
-        return {key: [redact(key.rpartition(".")[2], value) for value in values] for key, values in attributes.items()}
+        return {
+            key: [self._value(key.rpartition(".")[2], value) for value in values] for key, values in attributes.items()
+        }
+
+    def _value(self, name: str, value: str) -> str:
+        if _CREDENTIAL.search(name):
+            return MASK
+        place, mark, query = self._redactor.redact_field(name, value).partition("?")
+        # The header may be a URL: `Location`, `Referer`.
+        return f"{place}{mark}{redacted_query(query, self._redactor)}"

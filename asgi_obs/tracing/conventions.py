@@ -7,7 +7,7 @@ opentelemetry-instrumentation-asgi, stands in docs/span-conventions.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
@@ -100,7 +100,7 @@ class Stable:
         return attributes
 
 
-class LazyAttributes(Mapping[str, Any]):
+class LazyAttributes(MutableMapping[str, Any]):
     """Attributes that are built when somebody looks: a sampler, or the span that it allows.
 
     Args:
@@ -117,6 +117,12 @@ class LazyAttributes(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         return self._attributes()[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._attributes()[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._attributes()[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._attributes())

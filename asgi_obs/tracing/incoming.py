@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
+from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
@@ -19,6 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from asgi_obs.errors import report
 from asgi_obs.exchange import Exchange
 from asgi_obs.tracing.carrier import well_formed
+from asgi_obs.tracing.propagation import global_propagators
 from asgi_obs.tracing.trust import Trust, trust_of
 
 __all__ = ["Incoming"]
@@ -54,32 +56,45 @@ class Incoming:
     """Takes the caller's context from the headers of requests.
 
     Args:
-        propagator: Reads them.
+        propagator: Reads them; None is OpenTelemetry's global one, whenever it is set.
         trust: Whose context is continued; see `trust_of`.
 
     Raises:
         ConfigurationError: `trust` is none of what `trust_of` takes.
+        SettingsError: `OTEL_PROPAGATORS` names one that is not installed.
     """
 
-    def __init__(self, propagator: TextMapPropagator, trust: bool | Collection[str] | Trust) -> None:  # noqa: FBT001
-        self._extract = propagator.extract
+    def __init__(self, propagator: TextMapPropagator | None, trust: bool | Collection[str] | Trust) -> None:  # noqa: FBT001
         self._trust = trust_of(trust)
+        self._get_global = None if propagator is not None else global_propagators()
+        self._use(propagator or global_propagators()())
+
+    def _use(self, propagator: TextMapPropagator) -> None:
+        self._propagator = propagator
         self._is_w3c = _is_w3c(propagator)
 
     def __call__(self, exchange: Exchange) -> tuple[Context, Sequence[Link]]:
         """The context to start the request's span in, and its links."""
+        if self._get_global is not None and self._get_global() is not self._propagator:
+            self._use(self._get_global())
+        around = _without_span(otel_context.get_current())
         if self._is_w3c and _W3C_HEADERS.isdisjoint(exchange.headers):
-            return _NOTHING, ()
+            return around, ()
         try:
-            context = self._extract(exchange, _NOTHING, _GETTER)
+            context = self._propagator.extract(exchange, around, _GETTER)
         except Exception as error:  # noqa: BLE001 - somebody else's propagator: a new trace is better than none
             report("TracingMiddleware.extract", error)
-            return _NOTHING, ()
+            return around, ()
         trusted = self._trust if isinstance(self._trust, bool) else self._trust(exchange.scope)
-        if trusted or not context:
+        if trusted or context is around:
             return context, ()
         caller = trace.get_current_span(context).get_span_context()
-        return _NOTHING, (Link(_without_state(caller)),) if caller.is_valid else ()
+        return around, (Link(_without_state(caller)),) if caller.is_valid else ()
+
+
+def _without_span(around: Context) -> Context:
+    """The context that the request came in, without a span that may be current there: it is not the caller's."""
+    return trace.set_span_in_context(trace.INVALID_SPAN, around) if around else _NOTHING
 
 
 def _is_w3c(propagator: Any) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -20,7 +21,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.propagators.textmap import Setter, TextMapPropagator
 
 from asgi_obs.correlation import is_valid_correlation_id
-from asgi_obs.errors import ConfigurationError, report
+from asgi_obs.errors import ConfigurationError, SettingsError, report
 from asgi_obs.exchange import current_exchange
 from asgi_obs.logs import LogContext
 from asgi_obs.logs.context import ambient_fields
@@ -31,7 +32,7 @@ __all__ = [
     "carry_context",
     "current_correlation_id",
     "extract_context",
-    "global_propagator",
+    "global_propagators",
     "inject_context",
 ]
 
@@ -76,7 +77,7 @@ def inject_context(carrier: MutableMapping[str, str], *, baggage: Collection[str
         # Not every ID of a `LogContext` can be a header.
         if correlation_id is not None and is_valid_correlation_id(correlation_id):
             carrier[CORRELATION_KEY] = correlation_id
-        global_propagator().inject(carrier, context, _SETTER)
+        global_propagators()().inject(carrier, context, _SETTER)
     except Exception as error:  # noqa: BLE001 - fail open: a message without a trace is better than none
         report("inject_context", error)
 
@@ -92,7 +93,7 @@ def extract_context(carrier: Mapping[Any, Any]) -> Iterator[None]:
     context = otel_context.get_current()
     found = None
     try:
-        context = global_propagator().extract(carrier, context, _GETTER)
+        context = global_propagators()().extract(carrier, context, _GETTER)
         found = _GETTER.get(carrier, CORRELATION_KEY)
     except Exception as error:  # noqa: BLE001 - fail open: the work is more than its trace
         report("extract_context", error)
@@ -129,9 +130,16 @@ def carry_context(function: Callable[..., _T]) -> Callable[..., _T]:
     return carried
 
 
-def global_propagator() -> TextMapPropagator:
-    """What `OTEL_PROPAGATORS` asks for, or what was set since; W3C trace context and baggage by default."""
-    # Imported here: at its import it looks for propagators among all installed packages.
-    from opentelemetry.propagate import get_global_textmap
+def global_propagators() -> Callable[[], TextMapPropagator]:
+    """What tells the global propagator, of `OTEL_PROPAGATORS` or set since; by default W3C trace context and baggage.
 
-    return get_global_textmap()
+    Raises:
+        SettingsError: `OTEL_PROPAGATORS` names one that is not installed.
+    """
+    try:
+        # Imported here: at its import it looks for propagators among all installed packages.
+        from opentelemetry.propagate import get_global_textmap
+    except ValueError:
+        names = os.environ.get("OTEL_PROPAGATORS", "")
+        raise SettingsError("OTEL_PROPAGATORS", names, "names of propagators that are installed, or none") from None
+    return get_global_textmap

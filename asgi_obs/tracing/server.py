@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from functools import partial
 from time import time_ns
 from typing import Final
@@ -32,9 +32,9 @@ from asgi_obs.tracing.failure import record_failure
 from asgi_obs.tracing.flush import flush
 from asgi_obs.tracing.incoming import Incoming
 from asgi_obs.tracing.legacy import conventions_of
-from asgi_obs.tracing.propagation import global_propagator
+from asgi_obs.tracing.native import claim, claims
 from asgi_obs.tracing.trust import Trust
-from asgi_obs.types import ASGIApp, Message, Observer, Scope
+from asgi_obs.types import ASGIApp, Message, Observer
 
 __all__ = ["TracingMiddleware"]
 
@@ -50,15 +50,6 @@ _HANDLED: Final = object()
 _CUT_SHORT: Final = frozenset({"incomplete", "cancelled"})
 """Outcomes without an exception that are errors of the server; a client that leaves is none."""
 
-_CLAIMS: Final = {
-    "fastapi.telemetry": ("fastapi.telemetry", None),
-    "starlette.opentelemetry": ("starlette.middleware.opentelemetry", True),
-}
-"""Keys and values that tell a framework's own instrumentation that a request has its span, once its module is loaded.
-
-They would start a second SERVER span inside of ours, as a child of the caller's or in a trace of its own.
-"""
-
 
 class TracingMiddleware(ExchangeMiddleware, Observer):
     """Makes one SERVER span of every exchange.
@@ -69,7 +60,7 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
     Args:
         app: The ASGI application to wrap.
         tracer_provider: Makes the tracer; None is OpenTelemetry's global provider, whenever it is set.
-        propagator: Reads the caller's context from the headers; None is OpenTelemetry's global one
+        propagator: Reads the caller's context from the headers; None is OpenTelemetry's global one, whenever it is set
             (`OTEL_PROPAGATORS`; W3C trace context and baggage by default).
         settings: What the environment says, if it is not to be read here.
         trust_incoming: Whose context is continued: everybody's (True), nobody's (False), that of callers from some
@@ -100,7 +91,7 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         self._redactor = redactor_for(settings)
         self._stack_traces = settings.stack_traces
         trust = settings.trust_incoming if trust_incoming is None else trust_incoming
-        self._incoming = Incoming(propagator or global_propagator(), trust)
+        self._incoming = Incoming(propagator, trust)
         self._known_methods = frozenset(settings.known_methods)
         conventions = conventions_of(settings.semconv_opt_in, self._redactor, self._known_methods)
         self._start_attributes, self._status_attributes = conventions.start, conventions.status_names
@@ -111,18 +102,19 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         if header not in TRACE_RESPONSE_HEADERS:
             raise ConfigurationError("response_header", header, f"one of {', '.join(TRACE_RESPONSE_HEADERS)}")
         self._response_header = None if header == "none" else header
-        self._claims = {key: value for key, (module, value) in _CLAIMS.items() if module in sys.modules}
+        self._claims = claims()
         super().__init__(app, observers=(self,))
 
     def on_start(self, exchange: Exchange) -> Callable[[], object] | None:
         """Start the span and make it the current one."""
         if self._excluded and self._excludes(_url_of(exchange)):
+            claim(exchange.inner_scope, self._claims)
             return None
         restore = self._join_span(exchange) if otel_context.get_current() else None
         if restore is None:
             restore = self._open_span(exchange)
         if self._claims and exchange.span_context is not None:
-            _claim(exchange.inner_scope, self._claims)
+            claim(exchange.inner_scope, self._claims)
         return restore
 
     def _open_span(self, exchange: Exchange) -> Callable[[], object] | None:
@@ -253,11 +245,6 @@ def _captures(settings: Settings) -> bool:
     return bool(settings.capture_request_headers or settings.capture_response_headers)
 
 
-def _claim(scope: Scope, claims: Mapping[str, object]) -> None:
-    for key, value in claims.items():
-        scope.setdefault(key, value)
-
-
 def _is_span_of(exchange: Exchange, span: Span) -> bool:
     """Whether a span is the SERVER span that another instrumentation has made for this very request."""
     if getattr(span, "kind", None) is not SpanKind.SERVER:
@@ -267,7 +254,9 @@ def _is_span_of(exchange: Exchange, span: Span) -> bool:
         return False
     attributes = getattr(span, "attributes", None) or {}
     path = attributes.get("url.path", attributes.get("http.target"))
-    return path is None or str(path).partition("?")[0] == exchange.path
+    if path is None:  # as FastAPI's of a WebSocket
+        return bool(exchange.scope["type"] == "websocket")
+    return str(path).partition("?")[0] == exchange.path
 
 
 def _url_of(exchange: Exchange) -> str:

@@ -57,6 +57,27 @@ def test_sensitive_headers_are_redacted_whatever_is_asked_for(name: str) -> None
     assert requested((name.encode(), b"hunter2"), capture_request_headers=".*") == {attribute: ["******"]}
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["cf-access-jwt-assertion", "x-amzn-oidc-data", "x-jwt", "x-access-key", "ocp-apim-subscription-key",
+     "x-honeycomb-team", "x-forwarded-client-cert", "x-hub-signature-256", "proxy-authorization"],
+)  # fmt: skip
+def test_what_proxies_and_vendors_call_credentials_is_redacted(name: str) -> None:
+    values = requested((name.encode(), b"opaque"), capture_request_headers=".*").values()
+
+    assert list(values) == [["******"]]
+
+
+def test_a_header_that_is_a_url_has_no_secrets_in_its_query() -> None:
+    url = b"https://bucket.example/file?sig=s3cret&X-Goog-Signature=s3cret&token=s3cret&part=2"
+
+    assert requested((b"referer", url), capture_request_headers="referer") == {
+        "http.request.header.referer": [
+            "https://bucket.example/file?sig=REDACTED&X-Goog-Signature=REDACTED&token=******&part=2"
+        ]
+    }
+
+
 def test_the_cookies_that_are_set_are_redacted() -> None:
     captured = capture(capture_response_headers=["set-cookie"])
 

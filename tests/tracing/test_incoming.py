@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from opentelemetry import baggage, trace
+from opentelemetry import baggage, propagate, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
@@ -153,3 +153,16 @@ def test_another_propagator_sees_only_what_is_short_and_printable(value: bytes) 
 def test_a_wrong_trust_is_refused_at_once() -> None:
     with pytest.raises(ConfigurationError, match="trust_incoming"):
         Incoming(W3C, "10.0.0.0/8")
+
+
+def test_a_global_propagator_that_is_set_later_is_used() -> None:
+    incoming = Incoming(None, True)
+    previous = propagate.get_global_textmap()
+    asks = Asks("b3")
+    propagate.set_global_textmap(asks)
+    try:
+        incoming(exchange_of(headers=[(b"b3", b"0")]))
+    finally:
+        propagate.set_global_textmap(previous)
+
+    assert asks.read == [[["0"], "b3"]]

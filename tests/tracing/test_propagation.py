@@ -28,7 +28,7 @@ from asgi_obs.tracing.propagation import (
     carry_context,
     current_correlation_id,
     extract_context,
-    global_propagator,
+    global_propagators,
     inject_context,
 )
 from asgi_obs.types import Receive, Scope, Send
@@ -257,7 +257,7 @@ def test_a_propagator_that_fails_is_reported_and_the_work_goes_on(reports: list[
 
 
 def test_the_propagator_may_be_set_at_any_time(broken: Breaks) -> None:
-    assert global_propagator() is broken
+    assert global_propagators()() is broken
 
 
 def test_a_function_is_carried_to_the_threads_of_an_executor() -> None:

@@ -911,6 +911,19 @@ def test_the_log_line_has_the_trace_as_opentelemetrys_variables_want_it(
     assert re.fullmatch("[0-9a-f]{32}", line["trace_id"])
 
 
+def test_a_propagator_that_is_not_installed_is_named_at_start_up() -> None:
+    code = """
+from asgi_obs import TracingMiddleware
+try:
+    TracingMiddleware(print)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    [line] = in_process(code, OTEL_PROPAGATORS="tracecontxt")
+
+    assert line.startswith("SettingsError OTEL_PROPAGATORS='tracecontxt' is not valid: expected names of propagators")
+
+
 # The span of another instrumentation
 
 
@@ -932,7 +945,7 @@ def inside_of(spans: Spans, app: ASGIApp, scope: Scope, attributes: dict[str, An
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("attributes", [{"url.path": "/items/7"}, {"http.target": "/items/7?a=1"}, {}])
+@pytest.mark.parametrize("attributes", [{"url.path": "/items/7"}, {"http.target": "/items/7?a=1"}])
 def test_the_server_span_of_another_instrumentation_is_told_the_same(
     spans: Spans, attributes: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -959,7 +972,8 @@ def test_the_span_of_another_instrumentation_has_the_captured_headers_too(
     monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", "accept")
     monkeypatch.setenv("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE", "x-cache")
 
-    inside_of(spans, answer(headers=[(b"x-cache", b"hit")]), http_scope(headers=[(b"accept", b"*/*")]), {})
+    scope = http_scope("/", headers=[(b"accept", b"*/*")])
+    inside_of(spans, answer(headers=[(b"x-cache", b"hit")]), scope, {"url.path": "/"})
 
     expected = {"http.request.header.accept": ("*/*",), "http.response.header.x_cache": ("hit",)}
     assert expected.items() <= attributes_of(spans()[0]).items()
@@ -967,7 +981,7 @@ def test_the_span_of_another_instrumentation_has_the_captured_headers_too(
 
 @pytest.mark.parametrize(
     ("kind", "attributes"),
-    [(SpanKind.INTERNAL, {}), (SpanKind.CLIENT, {}), (SpanKind.SERVER, {"url.path": "/other"})],
+    [(SpanKind.INTERNAL, {}), (SpanKind.CLIENT, {}), (SpanKind.SERVER, {"url.path": "/other"}), (SpanKind.SERVER, {})],
 )
 def test_a_span_that_is_not_of_this_request_is_left_alone(
     spans: Spans, kind: SpanKind, attributes: dict[str, Any]
@@ -1043,3 +1057,39 @@ def test_the_spans_that_wait_are_flushed_before_the_server_hears_of_the_shutdown
     asyncio.run(traced({"type": "lifespan"}, receive, send))
 
     assert events == ["flush", "lifespan.shutdown.complete"]
+
+
+def test_a_sampler_may_change_the_attributes() -> None:
+    class Tags(Sampler):
+        def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+            attributes: Any = args[4]
+            attributes["tagged"] = True
+            del attributes["url.scheme"]
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
+
+        def get_description(self) -> str:  # pragma: no cover - nobody asks
+            return "Tags"
+
+    span = Spans(sampler=Tags()).one(answer(), http_scope())
+
+    assert attributes_of(span)["tagged"] is True
+    assert "url.scheme" not in attributes_of(span)
+
+
+def test_what_an_outer_middleware_has_put_into_the_context_is_there_inside(spans: Spans) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((baggage.get_baggage("tenant"), trace.get_current_span().get_span_context().trace_id))
+        await answer()(scope, receive, send)
+
+    async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+        with spans.provider.get_tracer("outer").start_as_current_span("at start-up"):
+            token = otel_context.attach(baggage.set_baggage("tenant", "acme"))
+            await TracingMiddleware(app, tracer_provider=spans.provider)(scope, receive, send)
+            otel_context.detach(token)
+
+    asyncio.run(drive(outer, http_scope()))
+    ours, theirs = spans()
+    assert seen == [("acme", ours.context.trace_id)]
+    assert (ours.parent, ours.context.trace_id == theirs.context.trace_id) == (None, False)

@@ -28,7 +28,7 @@ from asgi_obs.tracing.propagation import (
     CORRELATION_KEY,
     current_correlation_id,
     extract_context,
-    global_propagator,
+    global_propagators,
 )
 
 __all__ = ["observe_mcp_server"]
@@ -230,7 +230,7 @@ def _native_span(request_id: object) -> Span | None:
 
 def _may_continue(span: Span, carrier: Mapping[str, Any]) -> bool:
     """Whether a span is in the trace that a message asks to continue: an SDK does not see the argument."""
-    asked = trace.get_current_span(global_propagator().extract(carrier, Context(), _GETTER)).get_span_context()
+    asked = trace.get_current_span(global_propagators()().extract(carrier, Context(), _GETTER)).get_span_context()
     return not asked.is_valid or asked.trace_id == span.get_span_context().trace_id
 
 
