@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
@@ -25,7 +24,6 @@ from asgi_obs.tracing.trust import Trust, trust_of
 
 __all__ = ["Incoming"]
 
-_NOTHING: Final = Context()
 _W3C: Final = frozenset({TraceContextTextMapPropagator, W3CBaggagePropagator})
 _W3C_HEADERS: Final = frozenset({b"traceparent", b"tracestate", b"baggage"})
 
@@ -73,11 +71,17 @@ class Incoming:
         self._propagator = propagator
         self._is_w3c = _is_w3c(propagator)
 
-    def __call__(self, exchange: Exchange) -> tuple[Context, Sequence[Link]]:
-        """The context to start the request's span in, and its links."""
+    def __call__(self, exchange: Exchange, around: Context) -> tuple[Context, Sequence[Link]]:
+        """The context to start the request's span in, and its links.
+
+        Args:
+            exchange: The request.
+            around: The context that it came in. What is in there stays, but a span: that is not the caller's.
+        """
         if self._get_global is not None and self._get_global() is not self._propagator:
             self._use(self._get_global())
-        around = _without_span(otel_context.get_current())
+        if around:
+            around = trace.set_span_in_context(trace.INVALID_SPAN, around)
         if self._is_w3c and _W3C_HEADERS.isdisjoint(exchange.headers):
             return around, ()
         try:
@@ -90,11 +94,6 @@ class Incoming:
             return context, ()
         caller = trace.get_current_span(context).get_span_context()
         return around, (Link(_without_state(caller)),) if caller.is_valid else ()
-
-
-def _without_span(around: Context) -> Context:
-    """The context that the request came in, without a span that may be current there: it is not the caller's."""
-    return trace.set_span_in_context(trace.INVALID_SPAN, around) if around else _NOTHING
 
 
 def _is_w3c(propagator: Any) -> bool:

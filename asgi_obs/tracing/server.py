@@ -19,6 +19,7 @@ from typing import Final
 from anyio import CapacityLimiter, to_thread
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace import Span, SpanKind, StatusCode
 
@@ -110,15 +111,16 @@ class TracingMiddleware(ExchangeMiddleware, Observer):
         if self._excluded and self._excludes(_url_of(exchange)):
             claim(exchange.inner_scope, self._claims)
             return None
-        restore = self._join_span(exchange) if otel_context.get_current() else None
+        around = otel_context.get_current()
+        restore = self._join_span(exchange) if around else None
         if restore is None:
-            restore = self._open_span(exchange)
+            restore = self._open_span(exchange, around)
         if self._claims and exchange.span_context is not None:
             claim(exchange.inner_scope, self._claims)
         return restore
 
-    def _open_span(self, exchange: Exchange) -> Callable[[], object] | None:
-        parent, links = self._incoming(exchange)
+    def _open_span(self, exchange: Exchange, around: Context) -> Callable[[], object] | None:
+        parent, links = self._incoming(exchange, around)
         started_at = time_ns()
         span = self._start_span(
             exchange.method if exchange.method in self._known_methods else "HTTP",

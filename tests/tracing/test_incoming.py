@@ -44,7 +44,7 @@ def caller_in(context: Context) -> SpanContext:
 
 
 def brought(*headers: tuple[bytes, bytes], trust: Any = True, propagator: TextMapPropagator = W3C) -> Any:
-    return Incoming(propagator, trust)(exchange_of(headers=headers))
+    return Incoming(propagator, trust)(exchange_of(headers=headers), Context())
 
 
 @pytest.mark.parametrize("propagator", [W3C, TraceContextTextMapPropagator()])
@@ -114,8 +114,8 @@ def test_nobody_is_judged_who_brings_nothing() -> None:
         return True
 
     incoming = Incoming(W3C, trust)
-    incoming(exchange_of(path="/without"))
-    incoming(exchange_of(path="/with", headers=[TRACEPARENT]))
+    incoming(exchange_of(path="/without"), Context())
+    incoming(exchange_of(path="/with", headers=[TRACEPARENT]), Context())
 
     assert judged == ["/with"]
 
@@ -161,7 +161,7 @@ def test_a_global_propagator_that_is_set_later_is_used() -> None:
     asks = Asks("b3")
     propagate.set_global_textmap(asks)
     try:
-        incoming(exchange_of(headers=[(b"b3", b"0")]))
+        incoming(exchange_of(headers=[(b"b3", b"0")]), Context())
     finally:
         propagate.set_global_textmap(previous)
 
