@@ -32,7 +32,7 @@ from asgi_obs.metrics.labels import OTHER, OTHER_METHOD, Family, family
 from asgi_obs.redaction import redactor_for, redactor_of
 from asgi_obs.settings import Settings
 from asgi_obs.tracing.conventions import encodable, redacted_query
-from asgi_obs.tracing.propagation import CORRELATION_KEY, inject_context
+from asgi_obs.tracing.propagation import CORRELATION_KEY, current_correlation_id, inject_context
 
 __all__ = ["LOGGER", "Call", "CallOptions", "Calls"]
 
@@ -226,6 +226,9 @@ class Call:
             span.set_attribute("url.full", encodable(self._calls.redacted(self.url)))
             if not known:
                 span.set_attribute("http.request.method_original", encodable(self.method))
+            correlation_id = current_correlation_id()
+            if correlation_id is not None:
+                span.set_attribute("correlation_id", encodable(correlation_id))
             self._span = span
         self.has_span = True
         if span.get_span_context().is_valid:

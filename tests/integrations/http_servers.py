@@ -176,5 +176,6 @@ def expect_one_call(seen: Seen, service: Service, path: str, correlation_id: str
         "http.response.status_code": 404,
         "network.protocol.version": "1.1",
         "error.type": "404",
+        "correlation_id": correlation_id,
     }
     assert seen.counts == {("GET", f"127.0.0.1:{service.port}", "404"): 1}
