@@ -234,6 +234,12 @@ class Call:
         if span.get_span_context().is_valid:
             self._token = otel_context.attach(trace.set_span_in_context(span))
 
+    def leave(self) -> None:
+        """Have the span be current no longer, before the call ends."""
+        token, self._token = self._token, None
+        if token is not None:
+            otel_context.detach(token)
+
     def succeeded(self, status: int, version: str | None = None) -> None:
         """The start of the response has arrived.
 
@@ -258,8 +264,7 @@ class Call:
         except Exception as problem:  # noqa: BLE001 - fail open: the caller has its response all the same
             report("http_client.Call.end", problem)
         finally:
-            if self._token is not None:
-                otel_context.detach(self._token)
+            self.leave()
 
 
 def _describe_end(span: Span, status: int | None, error: BaseException | None, version: str | None) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from opentelemetry import baggage
 from opentelemetry import context as otel_context
-from opentelemetry import trace
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor, create_trace_config
 from opentelemetry.trace import StatusCode
 
@@ -229,21 +229,28 @@ async def test_a_request_that_is_cancelled_ends_its_call(
     assert seen.attributes["error.type"] == "asyncio.exceptions.CancelledError"
 
 
-async def test_the_span_is_current_while_the_request_is_made_and_not_for_the_caller(
+async def test_the_context_is_that_of_the_caller_whatever_other_configurations_do_to_it(
     seen: Seen, service: Service
 ) -> None:
-    async def look(*signal: Any) -> None:
-        inside.append(trace.get_current_span().get_span_context())
+    """They come in one order at both ends, so that two that enter a context would leave the one of the other behind."""
+    entered: list[Any] = []
 
-    inside: list[Any] = []
+    async def enter(*signal: Any) -> None:
+        entered.append(otel_context.attach(baggage.set_baggage("tenant", "acme")))
+
+    async def leave(*signal: Any) -> None:
+        otel_context.detach(entered.pop())
+
+    other = aiohttp.TraceConfig()
+    other.on_request_start.append(enter)
+    other.on_request_end.append(leave)
     before = otel_context.get_current()
-    config = trace_config(**seen.options)
-    config.on_connection_create_start.append(look)
-    async with aiohttp.ClientSession(trace_configs=[config]) as session, session.get(f"{service.url}/status/200"):
-        after = otel_context.get_current()
+    async with aiohttp.ClientSession(trace_configs=[trace_config(**seen.options), other]) as session:
+        async with session.get(f"{service.url}/status/200"):
+            after = otel_context.get_current()
 
-    assert inside == [seen.span.context]
     assert after is before
+    assert service.headers["traceparent"] == traceparent(seen.span.context)
 
 
 async def test_interleaved_requests_mix_neither_span_nor_id(
