@@ -4,11 +4,16 @@ OpenTelemetry's `BatchSpanProcessor` makes the batches; `BoundedSpanProcessor` s
 the queue is full, `CountedSpanExporter` stands behind it and hears of every batch. So a sampled span that has ended was
 exported, is counted in `trace_spans_dropped_total`, or waits; when the process ends none waits any more. What was sent
 and not confirmed counts as lost. That costs a lock per span, under a microsecond. This module imports the SDK.
+
+On SIGTERM what waits is sent at once, and from then on every span when it ends: where there is no lifespan nothing of
+ours is called any more (`asgi_obs.logs.signals` says what servers do).
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 from weakref import WeakSet
@@ -17,7 +22,8 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from asgi_obs.errors import SettingsError, report
-from asgi_obs.tracing.flush import PATIENCE, within
+from asgi_obs.logs.signals import TERMINATE, call_on
+from asgi_obs.tracing.flush import LIMIT, PATIENCE, TELLING, SharedWait, within
 from asgi_obs.tracing.ledger import SpanLedger
 from asgi_obs.tracing.outage import Outages, exporters_warnings
 from asgi_obs.tracing.variables import positive_of
@@ -31,6 +37,12 @@ DELAY_MILLIS: Final = 5000
 
 CLOSING: Final = 1.0
 """Seconds for a connection to be closed, when `PATIENCE` is over."""
+
+HOLD: Final = 1.0
+"""Seconds that SIGTERM may hold up an event loop, which then goes on to end what it does."""
+
+LISTEN_INTERVAL: Final = 0.1
+"""Seconds after which it is seen to that SIGTERM is still heard."""
 
 
 class CountedSpanExporter(SpanExporter):
@@ -65,7 +77,7 @@ class CountedSpanExporter(SpanExporter):
         elif exported:
             self._outages.succeeded(self._ledger.lost)
         else:
-            self._outages.failed(reason)
+            self._outages.failed(reason, self._ledger.lost)
         return SpanExportResult.SUCCESS if exported else SpanExportResult.FAILURE
 
     def _try(self, spans: Sequence[ReadableSpan]) -> tuple[bool, str]:
@@ -87,7 +99,7 @@ class CountedSpanExporter(SpanExporter):
 
 
 class BoundedSpanProcessor(SpanProcessor):
-    """Exports spans in batches, in a thread. Nothing here raises, and the end of a span waits for nothing.
+    """Exports spans in batches, in a thread. Nothing here raises; but for SIGTERM the end of a span waits for nothing.
 
     `OTEL_BSP_MAX_QUEUE_SIZE`, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` and `OTEL_BSP_SCHEDULE_DELAY` are obeyed.
 
@@ -110,8 +122,10 @@ class BoundedSpanProcessor(SpanProcessor):
             max_export_batch_size=batch_size,
             schedule_delay_millis=delay_millis,
         )
-        self._exported_when_given_up = -1
+        self._wait = SharedWait()
+        self._terminating = False
         _processors.add(self)
+        self._listen()
 
     @property
     def ledger(self) -> SpanLedger:
@@ -123,7 +137,8 @@ class BoundedSpanProcessor(SpanProcessor):
         self._ledger.start_anew()
         self._outages.start_anew()
         self._exporter.after_fork()
-        self._exported_when_given_up = -1
+        self._wait.start_anew()
+        self._terminating = False
 
     def on_end(self, span: ReadableSpan) -> None:
         """Have a span wait for the next batch, if it was sampled and there is room."""
@@ -136,6 +151,10 @@ class BoundedSpanProcessor(SpanProcessor):
             if self._ledger.take(1):
                 self._ledger.finish(1, exported=False)
             report("BoundedSpanProcessor.on_end", error)
+        if self._terminating:
+            within(PATIENCE, self._flush)
+        elif time.monotonic() >= self._listen_again:
+            self._listen()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Export what waits; returns whether that was possible in time.
@@ -144,23 +163,55 @@ class BoundedSpanProcessor(SpanProcessor):
         """
         if not self._ledger.outstanding:
             return True
-        if not self._gave_up and not within(timeout_millis / 1000, self._batches.force_flush):
-            self._exported_when_given_up = self._ledger.exported
-            # It may be the last that this process can say.
-            self._outages.failed(f"no answer within {timeout_millis / 1000:g} s")
+        seconds = self._wait.left(timeout_millis / 1000, self._ledger.exported)
+        if seconds and within(seconds, self._batches.force_flush):
+            self._wait.end()
+        elif seconds:
+            self._wait.give_up(self._ledger.exported)
+            self._outages.stalled(seconds, self._ledger.outstanding, last=self._terminating)
         return not self._ledger.outstanding
+
+    def terminate(self) -> None:
+        """Export what waits, and from now on every span when it ends: the process may be killed after that.
+
+        Called when SIGTERM comes, in the middle of anything: the work is done in threads.
+        """
+        is_first, self._terminating = not self._terminating, True
+        # A server that has served sends itself the signal again: that is the end, and nothing is held up by it.
+        seconds = HOLD if is_first and _in_event_loop() else PATIENCE
+        within(seconds + TELLING, lambda: self._flush_at_last(seconds))
+
+    def _flush_at_last(self, seconds: float) -> None:
+        if within(seconds, self._flush) and not self._wait.is_over(self._ledger.exported):
+            self._outages.tell(self._ledger.lost)
+        else:
+            self._outages.stalled(seconds, self._ledger.outstanding, last=True)
+
+    def _flush(self) -> bool:
+        return self.force_flush(int(LIMIT * 1000))
+
+    def _listen(self) -> None:
+        """Hear of SIGTERM. Asked for again and again: servers put handlers of their own in place of ours."""
+        self._listen_again = time.monotonic() + LISTEN_INTERVAL
+        call_on(TERMINATE, self.terminate)
 
     def shutdown(self) -> None:
         """Export what waits, but for `PATIENCE` at most, and count the rest as lost."""
+        if self._ledger.settled:
+            return
         self._ledger.close()
-        ended = within(0 if self._gave_up else PATIENCE, self._batches.shutdown)
-        self._outages.ended(self._ledger.settle())
+        ended = within(self._wait.left(PATIENCE, self._ledger.exported), self._batches.shutdown)
+        self._outages.ended(self._ledger.settle(), self._ledger.lost)
         if not ended:
             within(CLOSING, self._exporter.shutdown)
 
-    @property
-    def _gave_up(self) -> bool:
-        return self._exported_when_given_up == self._ledger.exported
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _limits() -> tuple[int, int, int]:

@@ -10,13 +10,15 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
+from prometheus_client import REGISTRY
 
 from asgi_obs.errors import MissingExtraError
+from asgi_obs.metrics.catalogue import create
 from asgi_obs.settings import Settings
 from asgi_obs.tracing.application import require_traceable, trace_requests
 from asgi_obs.tracing.databases import engine_of, trace_engine
-from asgi_obs.tracing.otlp import destination_of
-from asgi_obs.tracing.variables import flag_of
+from asgi_obs.tracing.otlp import destinations_of
+from asgi_obs.tracing.variables import flag_of, require_span_limits
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -90,16 +92,18 @@ def _provider(settings: Settings) -> trace.TracerProvider:
 
 
 def _new_provider(settings: Settings) -> trace.TracerProvider:
+    require_span_limits()
     try:
         from opentelemetry.sdk.trace import TracerProvider
 
         from asgi_obs.tracing.export import BoundedSpanProcessor
     except ImportError as error:
         raise MissingExtraError("setup_tracing", "otel") from error
-    destination = destination_of(settings)
-    processor = BoundedSpanProcessor(destination.make_exporter, destination.name) if destination else None
+    destinations = destinations_of(settings)
+    create("trace_spans_dropped_total", REGISTRY)  # to be seen where there is no `Observability`
+    processors = [BoundedSpanProcessor(destination.make_exporter, destination.name) for destination in destinations]
     provider = TracerProvider(resource=_resource(settings))  # which shuts itself down at exit
-    if processor is not None:
+    for processor in processors:
         provider.add_span_processor(processor)
     return provider
 

@@ -5,13 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from math import inf
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from asgi_obs.errors import SettingsError
 
-__all__ = ["choice_of", "first_set", "flag_of", "positive_of"]
+__all__ = ["choice_of", "choices_of", "first_set", "flag_of", "positive_of", "require_span_limits"]
 
 _N = TypeVar("_N", int, float)
+
+SPAN_LIMITS: Final = (
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_SPAN_EVENT_COUNT_LIMIT",
+    "OTEL_SPAN_LINK_COUNT_LIMIT",
+    "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+    "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_ATTRIBUTE_COUNT_LIMIT",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+)
+"""https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#span-limits"""
 
 
 def first_set(*variables: str) -> tuple[str, str] | None:
@@ -30,6 +42,19 @@ def choice_of(*variables: str, allowed: Collection[str]) -> str:
     if value.lower() not in allowed:
         raise SettingsError(name, value, f"one of {', '.join(allowed)}")
     return value.lower()
+
+
+def choices_of(variable: str, *, allowed: Collection[str]) -> tuple[str, ...]:
+    """The values of a list with commas, each once and in lower case; default the first that is allowed.
+
+    Raises:
+        SettingsError: One is none of those allowed.
+    """
+    name, value = first_set(variable) or (variable, next(iter(allowed)))
+    choices = tuple(dict.fromkeys(choice.strip().lower() for choice in value.split(",")))
+    if not set(choices) <= set(allowed):
+        raise SettingsError(name, value, f"one or more of {', '.join(allowed)}, separated by commas")
+    return choices
 
 
 def flag_of(*variables: str) -> bool | None:
@@ -59,3 +84,19 @@ def positive_of(*variables: str, kind: Callable[[str], _N]) -> _N | None:
     if number is None or 0 < number < inf:
         return number
     raise SettingsError(name, value, "a positive whole number" if kind is int else "a positive number")
+
+
+def require_span_limits() -> None:
+    """See to the limits of the SDK: it reads one of them when it is imported, and fails then.
+
+    Raises:
+        SettingsError: One of them is no limit.
+    """
+    for name in SPAN_LIMITS:
+        value = os.environ.get(name, "unset")
+        try:
+            valid = value.strip().lower() == "unset" or int(value) >= 0
+        except ValueError:
+            valid = False
+        if not valid:
+            raise SettingsError(name, value, "a whole number from 0 on, or unset")

@@ -23,6 +23,14 @@ ROOT = Path(__file__).parents[2]
 
 RECEIVERS = {"grpc": GrpcReceiver, "http/protobuf": HttpReceiver}
 
+ROUTED = "-m tests.e2e.otlp_service {fd}"
+WITHOUT_LIFESPAN = {
+    "set up before the server runs": "-m tests.e2e.otlp_service {fd} plain",
+    "set up while the server runs": "-m uvicorn --fd {fd} --factory tests.e2e.otlp_service:plain",
+    "switched off": "-m uvicorn --fd {fd} --factory tests.e2e.otlp_service:routed --lifespan off",
+}
+"""Services whose spans nobody asks for when they end, but for SIGTERM."""
+
 
 class Service:
     """The service in a process of its own, and a client of it."""
@@ -47,17 +55,28 @@ class Service:
         lines = [json.loads(line) for line in self._log.read_text().splitlines()]
         return [(line["level"], line["message"]) for line in lines if line["component"] == "asgi_obs"]
 
+    def ask_while_it_terminates(self) -> int:
+        def body() -> Iterator[bytes]:
+            yield b"begin"
+            until(lambda: "reading" in self._log.read_text())
+            self.process.send_signal(signal.SIGTERM)
+            until(lambda: "Waiting for connections to close" in self._log.read_text())
+
+        status = self.client.post("/hello/world", content=body()).status_code
+        self.process.wait(DEADLINE)
+        return status
+
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(DEADLINE)
 
 
 @contextmanager
-def serving(directory: Path, **variables: str) -> Iterator[Service]:
+def serving(directory: Path, program: str = ROUTED, **variables: str) -> Iterator[Service]:
     log = directory / "log"
     environment = {"PATH": os.environ["PATH"], "ENVIRONMENT": "testing", "LOG_LEVEL": "INFO", **variables}
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as out:
-        command = [sys.executable, "-m", "tests.e2e.otlp_service", str(listener.fileno())]
+        command = [sys.executable, *program.format(fd=listener.fileno()).split()]
         options: dict[str, Any] = {"pass_fds": [listener.fileno()], "stdout": out, "env": environment, "cwd": ROOT}
         url = "http://{}:{}".format(*listener.getsockname())
         with subprocess.Popen(command, **options) as process:
@@ -118,6 +137,37 @@ def test_what_waits_arrives_before_a_service_that_is_terminated_has_ended(tmp_pa
             service.terminate()
 
         assert len(hellos(receiver.inbox.spans)) == 7
+
+
+@pytest.mark.parametrize("program", WITHOUT_LIFESPAN.values(), ids=WITHOUT_LIFESPAN.keys())
+def test_what_waits_arrives_without_a_lifespan_too_and_so_does_what_ends_after_the_signal(
+    tmp_path: Path, program: str
+) -> None:
+    with GrpcReceiver(free_port()) as receiver:
+        settings = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "10"}
+        with serving(tmp_path, program, OTLP_ENDPOINT=receiver.endpoint, **settings) as service:
+            service.ask(10)
+            receiver.inbox.wait_for(10)
+            service.ask(7)
+            status = service.ask_while_it_terminates()
+
+        assert status == 200
+        assert len(receiver.inbox.spans) == 18
+
+
+@pytest.mark.parametrize("program", WITHOUT_LIFESPAN.values(), ids=WITHOUT_LIFESPAN.keys())
+def test_a_collector_that_hangs_does_not_keep_a_service_from_ending_which_says_what_is_lost(
+    tmp_path: Path, program: str
+) -> None:
+    settings = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_EXPORTER_OTLP_TIMEOUT": "600"}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = "{}:{}".format(*silent.getsockname())
+        with serving(tmp_path, program, OTLP_ENDPOINT=endpoint, **settings) as service:
+            service.ask(7)
+            service.terminate()
+
+        said = f"Spans cannot be sent to {endpoint}: no answer within 1 s, and 7 wait"
+        assert service.said == [("WARN", said)]
 
 
 def test_a_span_says_which_service_made_it_and_which_request_it_was(tmp_path: Path) -> None:

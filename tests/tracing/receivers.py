@@ -20,6 +20,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+from asgi_obs.tracing.variables import SPAN_LIMITS
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -36,8 +38,12 @@ VARIABLES = (
     "OTEL_RESOURCE_ATTRIBUTES",
     "OTEL_TRACES_EXPORTER",
     *(f"OTEL_BSP_{name}" for name in ("MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE", "SCHEDULE_DELAY")),
-    *(f"OTEL_EXPORTER_OTLP_{name}" for name in ("ENDPOINT", "INSECURE", "PROTOCOL", "TIMEOUT")),
-    *(f"OTEL_EXPORTER_OTLP_TRACES_{name}" for name in ("ENDPOINT", "INSECURE", "PROTOCOL", "TIMEOUT")),
+    *(
+        f"OTEL_EXPORTER_OTLP_{signal}{name}"
+        for signal in ("", "TRACES_")
+        for name in ("ENDPOINT", "INSECURE", "PROTOCOL", "TIMEOUT", "HEADERS", "COMPRESSION")
+    ),
+    *SPAN_LIMITS,
 )
 """What the way of spans depends on."""
 

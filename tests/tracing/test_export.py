@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +16,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from asgi_obs import errors
 from asgi_obs.errors import SettingsError
+from asgi_obs.logs import signals
 from asgi_obs.tracing import export as module
+from asgi_obs.tracing import flush as flushing
 from asgi_obs.tracing.export import BoundedSpanProcessor
 from asgi_obs.tracing.ledger import DROPPED, SpanLedger
 from tests.tracing.receivers import DEADLINE, GrpcReceiver, HttpReceiver, free_port, until
@@ -143,7 +149,7 @@ def test_a_batch_that_fails_is_lost_and_said_once(
     assert record.levelname == "WARNING"
     assert record.getMessage() == (
         "Spans cannot be sent to collector:4317: "
-        + ("the exporter does not say why" if failure is True else "OSError('no way')")
+        + ("the exporter does not say why; 3 were lost" if failure is True else "OSError('no way'); 3 were lost")
     )
 
 
@@ -196,8 +202,7 @@ def test_a_flush_that_was_in_vain_is_not_tried_again_until_a_batch_gets_through(
     assert not line.provider.force_flush(10)
     line.end(1)
     assert not line.provider.force_flush()
-    (said,) = caplog.messages
-    assert said.startswith("Spans cannot be sent to collector:4317: no answer within 0.0")
+    assert caplog.messages == ["Spans cannot be sent to collector:4317: no answer within 0.01 s, and 1 wait"]
 
     collector.goes_on.set()
     until(lambda: line.ledger.exported)
@@ -254,6 +259,130 @@ def test_a_shutdown_after_a_flush_in_vain_does_not_wait_at_all(line: Line, colle
 
     assert line.dropped == 1
     assert not collector.goes_on.is_set()
+
+
+def test_a_flush_by_whoever_shuts_down_says_that_it_was_in_vain_and_a_second_one_does_not_wait(
+    line: Line, collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flushing, "PATIENCE", DEADLINE)
+    monkeypatch.setattr(flushing, "LIMIT", 0.02)
+    collector.goes_on.clear()
+    line.end(2)
+
+    assert not flushing.flush(line.provider)
+    monkeypatch.setattr(flushing, "LIMIT", DEADLINE)
+    assert not flushing.flush(line.provider)
+    line.provider.shutdown()
+
+    assert caplog.messages == [
+        "Spans cannot be sent to collector:4317: no answer within 0.02 s, and 2 wait",
+        "2 spans were lost at exit: collector:4317 has not answered in time",
+    ]
+    assert not collector.goes_on.is_set()
+
+
+def test_who_flushes_while_another_does_waits_no_longer_than_that_one(line: Line, collector: Collector) -> None:
+    collector.goes_on.clear()
+    line.end(1)
+    first = threading.Thread(target=line.provider.force_flush, args=[200])
+    first.start()
+    until(lambda: collector.tried)
+
+    assert not line.provider.force_flush(int(DEADLINE * 1000))
+    first.join()
+    assert not collector.goes_on.is_set()
+
+
+@pytest.fixture
+def terminated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The SIGTERM that a handler has got which was installed by somebody else."""
+    before, numbers = signal.getsignal(signal.SIGTERM), list[int]()
+    monkeypatch.setattr(signals, "_methods", {})
+    signal.signal(signal.SIGTERM, lambda number, frame: numbers.append(number))
+    yield numbers
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_exports_what_waits_and_from_then_on_every_span_when_it_ends(
+    terminated: list[int], line: Line, collector: Collector
+) -> None:
+    line.end(3)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert (len(collector.taken), terminated) == (3, [signal.SIGTERM])
+
+    line.end(2)
+    assert (len(collector.taken), line.ledger.outstanding) == (5, 0)
+
+
+def test_a_server_that_puts_its_own_handler_in_place_of_ours_does_not_keep_the_signal_from_us(
+    line: Line, collector: Collector, terminated: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic() + module.LISTEN_INTERVAL
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    line.end(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    assert (len(collector.taken), terminated) == (1, [signal.SIGTERM])
+
+
+def test_an_event_loop_is_held_up_for_a_moment_and_who_sends_the_signal_again_waits_for_the_spans(
+    line: Line, collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "HOLD", 0.01)
+    collector.goes_on.clear()
+    line.end(3)
+
+    async def serve() -> None:
+        line.processor.terminate()
+        assert line.ledger.outstanding == 3
+        threading.Timer(0.05, collector.goes_on.set).start()
+        line.processor.terminate()
+
+    asyncio.run(serve())
+
+    assert len(collector.taken) == 3
+    assert caplog.messages == ["Spans cannot be sent to collector:4317: no answer within 0.01 s, and 3 wait"]
+
+
+def test_a_collector_that_hangs_is_waited_for_once_by_a_process_that_was_told_to_end(
+    line: Line, collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "LIMIT", 0.01)
+    collector.goes_on.clear()
+    line.end(3)
+    line.processor.terminate()
+    monkeypatch.setattr(module, "LIMIT", DEADLINE)
+    line.end(2)
+    line.processor.terminate()
+
+    assert not collector.goes_on.is_set()
+    assert caplog.messages == ["Spans cannot be sent to collector:4317: no answer within 0.01 s, and 3 wait"]
+    line.provider.shutdown()
+    assert caplog.messages[1:] == ["5 spans were lost at exit: collector:4317 has not answered in time"]
+
+
+def test_what_was_lost_and_not_said_is_said_before_the_end(
+    line: Line, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    collector.fails = True
+    line.end(3)
+    line.provider.force_flush()
+    line.end(2)
+    line.processor.terminate()
+
+    why = "the exporter does not say why"
+    assert caplog.messages == [
+        f"Spans cannot be sent to collector:4317: {why}; 3 were lost",
+        f"2 spans were lost on the way to collector:4317: {why}",
+    ]
+
+
+def test_a_forked_process_was_not_told_to_end(line: Line, collector: Collector) -> None:
+    line.processor.terminate()
+    line.processor.after_fork()
+    line.end(1)
+
+    assert line.ledger.outstanding == 1
 
 
 def test_a_forked_process_begins_with_nothing_and_with_an_exporter_of_its_own(

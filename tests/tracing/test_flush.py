@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from asgi_obs import errors
 from asgi_obs.tracing import TracingMiddleware
 from asgi_obs.tracing import flush as module
-from asgi_obs.tracing.flush import flush, within
+from asgi_obs.tracing.flush import SharedWait, flush, within
 from asgi_obs.types import Message, Receive, Scope, Send
 
 
@@ -30,7 +30,16 @@ def test_a_flush_is_limited_by_patience() -> None:
     story: list[str] = []
 
     assert flush(Provider(story))
-    assert story == ["flush 5000"]
+    assert story == ["flush 4500"]
+
+
+@pytest.mark.parametrize("result", [True, False, None])
+def test_a_flush_that_was_in_vain_is_told(result: bool | None) -> None:
+    class Other(Provider):
+        def force_flush(self, timeout_millis: int = 30_000) -> bool:
+            return result  # type: ignore[return-value]
+
+    assert flush(Other([])) is (result is not False)
 
 
 def test_a_provider_that_has_nothing_to_flush_is_flushed() -> None:
@@ -55,6 +64,40 @@ def test_a_flush_that_fails_is_reported(caplog: pytest.LogCaptureFixture, monkey
 
     assert not within(5, lambda: 1 / 0)
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_all_who_wait_together_wait_as_long_as_the_first_would(clock: list[float]) -> None:
+    wait = SharedWait()
+
+    assert wait.left(5, 0) == 5
+    clock[0] += 2
+    assert (wait.left(30, 0), wait.left(1, 0), wait.is_over(0)) == (3, 1, False)
+    clock[0] += 4
+    assert (wait.left(30, 0), wait.is_over(0)) == (0, True)
+
+
+def test_progress_begins_a_new_wait(clock: list[float]) -> None:
+    wait = SharedWait()
+    wait.give_up(0)
+
+    assert (wait.left(5, 0), wait.is_over(0), wait.is_over(1)) == (0, True, False)
+    assert (wait.left(5, 1), wait.is_over(1)) == (5, False)
+
+
+def test_a_wait_that_was_not_in_vain_leaves_nothing_behind(clock: list[float]) -> None:
+    wait = SharedWait()
+    wait.left(5, 0)
+    wait.end()
+    clock[0] += 60
+
+    assert wait.left(5, 0) == 5
 
 
 def test_no_thread_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,4 +125,4 @@ def test_the_last_word_of_a_lifespan_waits_for_the_spans(last: str) -> None:
 
     asyncio.run(TracingMiddleware(app, tracer_provider=Provider(story))({"type": "lifespan"}, receive, send))
 
-    assert story == ["lifespan.startup.complete", "flush 5000", last]
+    assert story == ["lifespan.startup.complete", "flush 4500", last]

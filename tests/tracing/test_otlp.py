@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
 from asgi_obs.errors import MissingExtraError, SettingsError
 from asgi_obs.settings import Settings
-from asgi_obs.tracing.otlp import Destination, destination_of
+from asgi_obs.tracing.otlp import Destination, destinations_of
 from tests.tracing.receivers import VARIABLES
 
 HTTP = {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
@@ -25,15 +25,14 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def chosen(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> Destination:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    destination = destination_of(Settings(service_name="shop"))
-    assert destination is not None
+    (destination,) = destinations_of(Settings(service_name="shop"))
     return destination
 
 
 def test_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
 
-    assert destination_of(Settings()) is None
+    assert destinations_of(Settings()) == ()
 
 
 def test_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +40,109 @@ def test_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert destination.name == "the console"
     assert isinstance(destination.make_exporter(), ConsoleSpanExporter)
+
+
+@pytest.mark.parametrize(
+    ("variables", "names"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "otlp,console"}, ["localhost:4317", "the console"]),
+        ({"OTEL_TRACES_EXPORTER": "Console, OTLP"}, ["the console", "localhost:4317"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp_proto_grpc"}, ["localhost:4317"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp_proto_http"}, ["http://localhost:4318/v1/traces"]),
+        ({**HTTP, "OTEL_TRACES_EXPORTER": "otlp_proto_grpc"}, ["localhost:4317"]),
+        ({"OTEL_TRACES_EXPORTER": "otlp,otlp_proto_grpc"}, ["localhost:4317"]),
+    ],
+)
+def test_there_may_be_more_than_one(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], names: list[str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert [destination.name for destination in destinations_of(Settings())] == names
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, (10.0, "NoCompression")),
+        ({"OTEL_EXPORTER_OTLP_COMPRESSION": "none"}, (10.0, "NoCompression")),
+        ({"OTEL_EXPORTER_OTLP_COMPRESSION": "", "OTEL_EXPORTER_OTLP_TIMEOUT": ""}, (10.0, "NoCompression")),
+        ({"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5"}, (0.5, "Gzip")),
+        ({"OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "GZIP", "OTEL_EXPORTER_OTLP_COMPRESSION": "none"}, (10.0, "Gzip")),
+    ],
+)
+def test_the_timeout_and_the_compression_over_grpc(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: tuple[float, str]
+) -> None:
+    exporter: Any = chosen(monkeypatch, variables).make_exporter()
+
+    assert (exporter._timeout, exporter._compression.name) == expected
+    exporter.shutdown()
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "deflate"])
+def test_the_compression_over_http(monkeypatch: pytest.MonkeyPatch, compression: str) -> None:
+    exporter: Any = chosen(monkeypatch, {**HTTP, "OTEL_EXPORTER_OTLP_COMPRESSION": compression}).make_exporter()
+
+    assert exporter._compression.value == compression
+    exporter.shutdown()
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("headers", ["a=b", "api-key=a%20b,x.y_z = c d ,", "auth=Basic dTpwdw=="])
+def test_headers(monkeypatch: pytest.MonkeyPatch, protocol: str, headers: str) -> None:
+    variables = {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_HEADERS": headers}
+
+    assert chosen(monkeypatch, variables).name.endswith(("localhost:4317", "/v1/traces"))
+
+
+@pytest.mark.parametrize("variables", [{}, HTTP])
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"])
+@pytest.mark.parametrize(
+    "value", ["apikey:s3cret", "s3cret", "a=b,s3cret", "=s3cret", "a b=s3cret", "a=s3cret%0A", "a=s3crét", 'a="s3cret"']
+)
+def test_headers_that_are_malformed_are_said_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], name: str, value: str
+) -> None:
+    with pytest.raises(SettingsError) as raised:
+        chosen(monkeypatch, {**variables, name: value})
+
+    assert str(raised.value) == (
+        f"{name}='******' is not valid: expected name=value, separated by commas, the values URL-encoded"
+    )
+
+
+@pytest.mark.parametrize("variables", [{}, HTTP])
+@pytest.mark.parametrize("name", ["OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
+@pytest.mark.parametrize(
+    ("endpoint", "shown"),
+    [
+        ("http://user:s3cret@host:99999", "http://******@host:99999"),
+        ("http://user:s3/cret@host:4317", "http://******@host:4317"),
+        ("ftp://user:p://s3cret@host", "ftp://******@host"),
+        ("user:s3cret@host", "******@host"),
+        ("ht tp://user:s3cret@host:1", "******@host:1"),
+        ("http://host:99999/x?key=s3cret#s3cret", "http://host:99999/x?******"),
+    ],
+)
+def test_an_endpoint_that_is_malformed_is_said_without_what_may_be_a_password(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], name: str, endpoint: str, shown: str
+) -> None:
+    with pytest.raises(SettingsError) as raised:
+        chosen(monkeypatch, {**variables, name: endpoint})
+
+    assert (raised.value.option, raised.value.value) == (name, shown)
+    assert raised.value.__context__ is None
+
+
+def test_milliseconds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError) as raised:
+        chosen(monkeypatch, {"OTEL_EXPORTER_OTLP_TIMEOUT": "10000"})
+
+    assert str(raised.value) == (
+        "OTEL_EXPORTER_OTLP_TIMEOUT='10000' is not valid: expected seconds, not milliseconds: at most 600"
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,6 +218,10 @@ def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"}, "OTEL_EXPORTER_OTLP_TIMEOUT"),
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, "OTEL_EXPORTER_OTLP_PROTOCOL"),
         ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER"),
+        ({"OTEL_TRACES_EXPORTER": "otlp,none"}, "OTEL_TRACES_EXPORTER"),
+        ({"OTEL_EXPORTER_OTLP_COMPRESSION": "brotli"}, "OTEL_EXPORTER_OTLP_COMPRESSION"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_COMPRESSION": "deflate"}, "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"),
+        ({**HTTP, "OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"}, "OTEL_EXPORTER_OTLP_COMPRESSION"),
     ],
 )
 def test_what_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
 from asgi_obs import CorrelationIdMiddleware, LogContext
-from asgi_obs.errors import ConfigurationError
+from asgi_obs.errors import ConfigurationError, SettingsError
 from asgi_obs.testing import drive, http_scope
 from asgi_obs.tracing.propagation import (
     CORRELATION_KEY,
@@ -360,3 +361,13 @@ def test_a_mapping_that_cannot_be_written_is_reported(reports: list[str]) -> Non
         inject_context(carrier)
 
     assert (dict(carrier), reports) == ({}, ["inject_context"])
+
+
+def test_a_propagator_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "opentelemetry.propagate")
+    monkeypatch.setenv("OTEL_PROPAGATORS", "tracecontxt")
+
+    with pytest.raises(
+        SettingsError, match=r"^OTEL_PROPAGATORS='tracecontxt' is not valid: expected names of propagators"
+    ):
+        global_propagators()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,12 +13,14 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.util._once import Once
+from prometheus_client import REGISTRY
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from asgi_obs.errors import ConfigurationError, MissingExtraError, SettingsError
+from asgi_obs.metrics.catalogue import process_wide
 from asgi_obs.settings import Settings
 from asgi_obs.tracing import setup as module
 from asgi_obs.tracing.setup import setup_tracing
@@ -179,6 +183,26 @@ def test_no_exporter_but_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracer.start_span("a").is_recording()
 
 
+def test_spans_go_to_more_than_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp,console")
+    with GrpcReceiver(free_port()) as receiver:
+        tracer = setup_tracing(settings=Settings(service_name="shop", otlp_endpoint=receiver.endpoint))
+        tracer.start_span("twice").end()
+        assert provider_of(tracer).force_flush()
+
+    assert [span.name for span in receiver.inbox.spans] == ["twice"]
+    assert [processor.ledger.exported for processor in processors()] == [1, 1]
+
+
+def test_what_is_lost_is_to_be_scraped_without_anything_else() -> None:
+    with suppress(KeyError):  # as in a process where nobody has asked for it
+        REGISTRY.unregister(process_wide("trace_spans_dropped_total"))
+
+    setup_tracing(settings=NOWHERE)
+
+    assert REGISTRY.get_sample_value("trace_spans_dropped_total") is not None
+
+
 def test_an_sdk_that_is_disabled_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     app = Starlette()
@@ -238,6 +262,17 @@ def test_an_sdk_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(MissingExtraError, match=r"setup_tracing needs .* 'asgi-obs\[otel\]'"):
         setup_tracing(settings=NOWHERE)
+
+
+@pytest.mark.parametrize("name", ["OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "OTEL_LINK_ATTRIBUTE_COUNT_LIMIT"])
+def test_a_limit_that_is_wrong_is_said_before_the_sdk_stumbles_over_it(name: str) -> None:
+    program = "from asgi_obs import setup_tracing; setup_tracing()"
+    environment = {"PATH": os.environ["PATH"], name: "abc"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+
+    last = done.stderr.splitlines()[-1]
+    said = f"{name}='abc' is not valid: expected a whole number from 0 on, or unset"
+    assert last == f"asgi_obs.errors.SettingsError: {said}"
 
 
 def test_an_import_loads_neither_the_sdk_nor_an_exporter() -> None:
