@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -13,6 +14,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanContext
 from prometheus_client import CollectorRegistry
+
+from asgi_obs import CorrelationIdMiddleware, TracingMiddleware
+from asgi_obs.testing import drive, http_scope
+from asgi_obs.types import Receive, Scope, Send
 
 DEADLINE = 20.0
 """Seconds that anything may wait; never reached if all is well."""
@@ -179,3 +184,21 @@ def expect_one_call(seen: Seen, service: Service, path: str, correlation_id: str
         "correlation_id": correlation_id,
     }
     assert seen.counts == {("GET", f"127.0.0.1:{service.port}", "404"): 1}
+
+
+async def expect_context_of_a_request(seen: Seen, service: Service, call: Callable[[], Awaitable[object]]) -> None:
+    """A call in the middle of a request: it has the correlation ID of that, and its span as parent."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await call()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    stack = CorrelationIdMiddleware(TracingMiddleware(app, tracer_provider=seen.provider))
+    await drive(stack, http_scope("/", headers=[(b"x-correlation-id", b"c-7")]))
+
+    called, served = seen.spans
+    assert service.headers["x-correlation-id"] == "c-7"
+    assert service.headers["traceparent"] == traceparent(called.context)
+    assert called.parent is not None
+    assert called.parent.span_id == served.context.span_id

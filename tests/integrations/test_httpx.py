@@ -21,12 +21,18 @@ from opentelemetry.instrumentation.httpx import (
 )
 from opentelemetry.trace import StatusCode
 
-from asgi_obs import CorrelationIdMiddleware, LogContext, TracingMiddleware
+from asgi_obs import LogContext
 from asgi_obs.errors import ConfigurationError
 from asgi_obs.integrations.httpx import AsyncObservedTransport, ObservedTransport, instrument_httpx
-from asgi_obs.testing import drive, http_scope
 from asgi_obs.types import Receive, Scope, Send
-from tests.integrations.http_servers import DEADLINE, Seen, Service, expect_one_call, traceparent
+from tests.integrations.http_servers import (
+    DEADLINE,
+    Seen,
+    Service,
+    expect_context_of_a_request,
+    expect_one_call,
+    traceparent,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -370,20 +376,11 @@ async def test_interleaved_requests_mix_neither_span_nor_id_even_of_one_request(
 
 
 async def test_a_request_made_for_a_request_has_its_correlation_id_and_its_trace(seen: Seen, service: Service) -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def call() -> None:
         async with instrument_httpx(httpx.AsyncClient(), **seen.options) as client:
             await client.get(f"{service.url}/status/200")
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body"})
 
-    stack = CorrelationIdMiddleware(TracingMiddleware(app, tracer_provider=seen.provider))
-    await drive(stack, http_scope("/", headers=[(b"x-correlation-id", b"c-7")]))
-
-    called, served = seen.spans
-    assert service.headers["x-correlation-id"] == "c-7"
-    assert service.headers["traceparent"] == traceparent(called.context)
-    assert called.parent is not None
-    assert called.parent.span_id == served.context.span_id
+    await expect_context_of_a_request(seen, service, call)
 
 
 @on_both
