@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry
 
-from asgi_obs import LogContext, bind, current_exchange
+from asgi_obs import LogContext, Settings, bind, current_exchange
 from asgi_obs.errors import ConfigurationError
-from asgi_obs.exchange import SCOPE_KEY, Exchange
+from asgi_obs.exchange import SCOPE_KEY, Exchange, within_exchange
 from asgi_obs.exchange.hooks import Hooks
 from asgi_obs.integrations.mcp import observe_mcp_client, observe_mcp_server
 from asgi_obs.routes import Routes
@@ -216,7 +216,7 @@ async def test_the_http_request_around_it_says_what_the_caller_did_not(
     if with_trace:
         exchange.span_context = span_context(TRACE_ID, SPAN_ID)
     request = SimpleNamespace(scope=exchange.scope)
-    with inside(stale):
+    with within_exchange(stale):
         await serve(tool).receive("sell", {}, request=request)
         kept = current_exchange()
     assert (tool.correlation_id, tool.exchange, kept) == ("c-http", exchange, stale)
@@ -224,10 +224,32 @@ async def test_the_http_request_around_it_says_what_the_caller_did_not(
     assert parent_of(spans.named("mcp.server.sell")) == ((TRACE_ID, SPAN_ID) if with_trace else None)
 
 
+@pytest.mark.parametrize("trust", [False, ["10.0.0.0/8"]])
+@pytest.mark.parametrize("with_trace", [True, False])
+async def test_the_trace_of_a_caller_over_http_who_is_not_trusted_is_not_continued(
+    serve: Any, spans: sdk.Spans, with_trace: bool, trust: Any
+) -> None:
+    tool = Tool()
+    exchange = exchange_of("c-http")
+    if with_trace:
+        exchange.span_context = span_context("c" * 32, "d" * 16)
+    request = SimpleNamespace(scope=exchange.scope)
+    meta = {"traceparent": TRACEPARENT, "asgi-obs/correlation-id": "c-1"}
+    await serve(tool, settings=Settings(trust_incoming=trust)).receive("sell", {}, request=request, meta=meta)
+    assert parent_of(spans.named("mcp.server.sell")) == (("c" * 32, "d" * 16) if with_trace else None)
+    assert tool.correlation_id == "c-1"
+
+
+async def test_a_call_that_no_http_request_has_brought_is_trusted(serve: Any, spans: sdk.Spans) -> None:
+    settings = Settings(trust_incoming=False)
+    await serve(Tool(), settings=settings).receive("sell", {}, meta={"traceparent": TRACEPARENT})
+    assert parent_of(spans.named("mcp.server.sell")) == (TRACE_ID, SPAN_ID)
+
+
 async def test_a_request_without_an_exchange_has_nothing_of_another_one(serve: Any) -> None:
     tool = Tool()
     stale = exchange_of("c-stale")
-    with inside(stale):
+    with within_exchange(stale):
         await serve(tool).receive("sell", {}, request=SimpleNamespace(scope={}))
     assert (tool.exchange, tool.correlation_id == "c-stale", stale.fields) == (None, False, None)
 
@@ -240,21 +262,6 @@ def exchange_of(correlation_id: str) -> Exchange:
     exchange.correlation_id = correlation_id
     scope[SCOPE_KEY] = exchange
     return exchange
-
-
-class inside:  # noqa: N801 - used as a function
-    """As a task that an earlier request has started: its exchange is the current one."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        from asgi_obs.exchange.middleware import _current
-
-        self._variable, self._exchange = _current, exchange
-
-    def __enter__(self) -> None:
-        self._token = self._variable.set(self._exchange)
-
-    def __exit__(self, *exception: object) -> None:
-        self._variable.reset(self._token)
 
 
 async def test_an_exception_is_raised_unchanged_and_told_without_secrets(
@@ -404,6 +411,13 @@ async def test_the_span_of_the_sdk_records_an_exception_once(spans: sdk.Spans) -
     (span,) = spans.all
     assert [event.name for event in span.events] == ["exception"]
     assert (span.attributes or {})["error.message"] == "gone"
+
+
+async def test_the_span_of_the_sdk_in_a_trace_that_is_not_trusted_is_not_ours(spans: sdk.Spans) -> None:
+    settings = Settings(trust_incoming=False)
+    server = observe_mcp_server(Native(Tool(), spans.provider), tracer_provider=spans.provider, settings=settings)
+    await server.receive("sell", {}, request=SimpleNamespace(scope=exchange_of("c-1").scope))
+    assert (spans.named("mcp.server.sell").parent, len(spans.all)) == (None, 2)
 
 
 @pytest.mark.parametrize("argument", [{"traceparent": TRACEPARENT}, {}])

@@ -35,6 +35,7 @@ from asgi_obs.settings import Settings
 from asgi_obs.tracing.conventions import encodable
 from asgi_obs.tracing.failure import record_failure
 from asgi_obs.tracing.propagation import current_correlation_id
+from asgi_obs.tracing.trust import Trust, trust_of
 
 __all__ = ["METHOD", "Outcome", "Side", "ToolCall", "Verdict", "attached", "attempt"]
 
@@ -86,6 +87,7 @@ class Side:
         kind: The kind of their spans.
         redactor: Redacts arguments and errors.
         stack_traces: Whether stacks may be told.
+        trust: Whose context is continued, of callers over HTTP.
         attributes: What all their spans have.
     """
 
@@ -95,6 +97,7 @@ class Side:
     kind: SpanKind
     redactor: Redactor
     stack_traces: bool
+    trust: bool | Trust
     attributes: Mapping[str, str]
 
     @classmethod
@@ -116,6 +119,7 @@ class Side:
             kind,
             redactor_for(settings),
             settings.stack_traces,
+            trust_of(settings.trust_incoming),
             attributes,
         )
 

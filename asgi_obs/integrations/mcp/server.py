@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, Span, SpanKind
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, SpanKind
 
 from asgi_obs.correlation import uuid4
 from asgi_obs.errors import ConfigurationError
@@ -189,6 +189,11 @@ class _ServerCall(ToolCall):
         if self._native is not None and argument and not _may_continue(self._native, carrier):
             self._native = None
         request = self._incoming.request
+        if request is not None and not self._trusts(request):
+            # The SDK's own span continues the trace that is not to be believed.
+            self._native = None
+            self._enter(attached(trace.set_span_in_context(INVALID_SPAN)))
+            carrier = _without_trace(carrier)
         if request is not None:
             exchange = _exchange_of(request)
             # Version 1 runs all messages of a session in the context of the request that has opened it: what one tool
@@ -197,9 +202,13 @@ class _ServerCall(ToolCall):
             if self._native is None and exchange is not None and exchange.span_context is not None:
                 self._enter(attached(trace.set_span_in_context(NonRecordingSpan(exchange.span_context))))
         if self._native is not None:
-            carrier = {name: value for name, value in carrier.items() if name == CORRELATION_KEY}
+            carrier = _without_trace(carrier)
         self._enter(extract_context(carrier))
         self._enter(LogContext(current_correlation_id() or uuid4(), tool_name=self._name))
+
+    def _trusts(self, request: Any) -> bool:
+        trust = self._side.trust
+        return trust if isinstance(trust, bool) else bool(trust(request.scope))
 
     def _open_span(self) -> None:
         if self._native is None:
@@ -213,6 +222,10 @@ class _ServerCall(ToolCall):
             self._span.set_attributes(_bound_attributes(self._side))
         # The SDK records the exception on its own span.
         super()._finish_span(verdict, error if self._native is None else None)
+
+
+def _without_trace(carrier: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in carrier.items() if name == CORRELATION_KEY}
 
 
 def _native_span(request_id: object) -> Span | None:
