@@ -95,7 +95,7 @@ class _Hooks:
 
     def _start(self, context: SimpleNamespace, method: str, url: URL, headers: CIMultiDict[str]) -> None:
         context.call = self._calls.start(method, url, url.raw_host or "", headers, traced=context.traced)
-        headers.update(context.call.headers)
+        context.call.apply(headers)
         # The signals of several configurations come in one order at both ends, not inside one another.
         context.call.leave()
 

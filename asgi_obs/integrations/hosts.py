@@ -13,7 +13,9 @@ __all__ = ["HostRule", "bracketed", "host_rule", "texts"]
 HostRule: TypeAlias = "Collection[str] | Callable[[str], bool] | None"
 """Which hosts may get context: patterns, a function, or all."""
 
-_HOST_PATTERN: Final = re.compile(r"\*|(?:(?:\*\.)?[^\s/*@?#:\[\]]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+MAX_PORT: Final = 65_535
+
+_HOST_PATTERN: Final = re.compile(r"\*|(?:(?:\*\.)?[^\s/*@?#:\[\]]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 
 
 def bracketed(address: str) -> str:
@@ -30,7 +32,8 @@ def host_rule(propagate_to: HostRule) -> Callable[[str, int], bool]:
     allowed = "None, host patterns such as ['api.example.com', '*.internal', 'localhost:8080'], or a callable"
     patterns = [pattern.lower() for pattern in texts("propagate_to", propagate_to, allowed)]
     for pattern in patterns:
-        if _HOST_PATTERN.fullmatch(pattern) is None:
+        match = _HOST_PATTERN.fullmatch(pattern)
+        if match is None or not pattern.isascii() or int(match[1] or 0) > MAX_PORT:
             raise ConfigurationError("propagate_to", pattern, allowed)
     names = frozenset(patterns)
     endings = tuple(pattern[1:] for pattern in patterns if pattern.startswith("*"))

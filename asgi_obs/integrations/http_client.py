@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, MutableMapping
 from contextvars import Token
 from time import perf_counter, time_ns
 from typing import Any, Final, TypedDict
@@ -136,8 +136,8 @@ class Calls:
         self._duration.child((method, call.host)).observe(duration)
 
     def log(self, call: Call, status: int | None, error: BaseException | None, duration: float) -> None:
-        """Write the line at the end of a call: at DEBUG, or at WARN if it failed."""
-        level = logging.DEBUG if error is None else logging.WARNING
+        """Write the line at the end of a call: at DEBUG, or at WARN if it failed. One that is cancelled has not."""
+        level = logging.WARNING if isinstance(error, Exception) else logging.DEBUG
         if not _log.isEnabledFor(level):
             return
         url = self.redacted(call.url)
@@ -147,7 +147,8 @@ class Calls:
         else:
             fields["error"] = self._redactor.redact(describe(error, stack=False))
         fields["duration_ms"] = int(duration * 1e6) / 1000
-        outcome = status if error is None else f"failed: {error_type(error)}"
+        verdict = "failed" if isinstance(error, Exception) else "cancelled"
+        outcome = status if error is None else f"{verdict}: {error_type(error)}"
         _log.log(level, "%s %s %s", call.method, _AFTER_PATH.sub("", url), outcome, extra=fields)
 
     def redacted(self, url: Any) -> str:
@@ -233,6 +234,15 @@ class Call:
         self.has_span = True
         if span.get_span_context().is_valid:
             self._token = otel_context.attach(trace.set_span_in_context(span))
+
+    def apply(self, headers: MutableMapping[str, str]) -> None:
+        """Put what is to be sent into the headers of the request.
+
+        A `tracestate` belongs to its `traceparent`: https://www.w3.org/TR/trace-context/#mutating-the-tracestate-field.
+        """
+        if "traceparent" in self.headers:
+            headers.pop("tracestate", None)
+        headers.update(self.headers)
 
     def leave(self) -> None:
         """Have the span be current no longer, before the call ends."""

@@ -7,7 +7,9 @@ ways. For what a call costs, and when it ends, see `asgi_obs.integrations.http_c
 
 from __future__ import annotations
 
+import logging
 import sys
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -22,10 +24,15 @@ __all__ = ["AsyncObservedTransport", "ObservedTransport", "instrument_httpx"]
 _LIBRARIES: Final = ("httpx", "httpx2")
 _CONTRIB: Final = "opentelemetry.instrumentation.httpx"
 
-# Neither library asks for its own base class; to a type checker a transport of ours is one of either.
+# To a type checker a transport of ours is one of either library; when it is made it is one of that of its transport.
 _Base: Any = object
 
 _Client = TypeVar("_Client")
+
+MAX_BASES: Final = 16
+"""Base classes of transports that subclasses are kept for: there is one for each library."""
+
+_log = logging.getLogger("asgi_obs")
 
 
 class ObservedTransport(_Base):  # type: ignore[misc]
@@ -38,6 +45,10 @@ class ObservedTransport(_Base):  # type: ignore[misc]
     Raises:
         ConfigurationError: It is no transport, or an option has a wrong value.
     """
+
+    def __new__(cls, transport: Any, **_: Any) -> Any:
+        """An instance of the library's own base class too, which other transports ask for."""
+        return object.__new__(_with_base_of(transport, cls, "BaseTransport"))
 
     def __init__(self, transport: Any, **options: Unpack[CallOptions]) -> None:
         self._transport = _checked(transport, "handle_request")
@@ -71,6 +82,10 @@ class ObservedTransport(_Base):  # type: ignore[misc]
 
 class AsyncObservedTransport(_Base):  # type: ignore[misc]
     """As `ObservedTransport`, for the transport of an `AsyncClient`."""
+
+    def __new__(cls, transport: Any, **_: Any) -> Any:
+        """As `ObservedTransport`."""
+        return object.__new__(_with_base_of(transport, cls, "AsyncBaseTransport"))
 
     def __init__(self, transport: Any, **options: Unpack[CallOptions]) -> None:
         self._transport = _checked(transport, "handle_async_request")
@@ -117,6 +132,9 @@ def instrument_httpx(client: _Client, **options: Unpack[CallOptions]) -> _Client
     """
     kind = _transport_for(client)
     inside: Any = client
+    if isinstance(inside._transport, kind) and options:
+        Calls(**options)  # what is wrong with them is said in any case
+        _log.warning("This client is observed already, and its options stay: %s", ", ".join(options))
 
     def observed(transport: Any) -> Any:
         return transport if transport is None or isinstance(transport, kind) else kind(transport, **options)
@@ -136,6 +154,18 @@ def _transport_for(client: object) -> type[ObservedTransport | AsyncObservedTran
     raise ConfigurationError("client", client, "a Client or an AsyncClient of httpx or httpx2")
 
 
+@lru_cache(MAX_BASES)
+def _subclass(cls: Any, base: Any) -> Any:
+    return type(cls.__name__, (cls, base), {"__module__": cls.__module__})
+
+
+def _with_base_of(transport: object, cls: Any, name: str) -> Any:
+    """A transport class of ours, as a subclass of the base class that another transport has."""
+    bases = (kind for kind in type(transport).__mro__ if kind.__name__ == name)
+    base = next(bases, None)
+    return cls if base is None or issubclass(cls, base) else _subclass(cls, base)
+
+
 def _checked(transport: Any, method: str) -> Any:
     if isinstance(transport, type) or not callable(getattr(transport, method, None)):
         raise ConfigurationError("transport", transport, f"a transport of httpx or httpx2 with {method}()")
@@ -146,11 +176,11 @@ def _start(calls: Calls, request: Any, *, traced: bool) -> tuple[Call, Any]:
     """The call of a request, and what is to be sent for it."""
     url = request.url
     call = calls.start(request.method, url, url.raw_host.decode("ascii"), request.headers, traced=traced)
-    return call, _with_headers(request, call.headers) if call.headers else request
+    return call, _with_headers(request, call) if call.headers else request
 
 
-def _with_headers(request: Any, headers: dict[str, str]) -> Any:
-    """A copy of a request with these headers.
+def _with_headers(request: Any, call: Call) -> Any:
+    """A copy of a request with the headers of a call.
 
     The request itself is what a redirect is made from, which may lead to a host that must not have them; and it is the
     caller's, who may send it twice. The copy is made by hand: `copy` and `pickle` leave out the body.
@@ -158,7 +188,7 @@ def _with_headers(request: Any, headers: dict[str, str]) -> Any:
     copied = object.__new__(type(request))
     copied.__dict__.update(request.__dict__)
     copied.headers = request.headers.copy()
-    copied.headers.update(headers)
+    call.apply(copied.headers)
     return copied
 
 

@@ -90,14 +90,14 @@ def _baggage(value: str) -> str | None:
 class CarrierGetter(Getter[Mapping[Any, Any]]):
     """Reads the well-formed values of a mapping, the way propagators ask for them.
 
-    Names are texts in any case, values texts or bytes; all else is left out.
+    Names are compared without case; they and values are texts or bytes; all else is left out.
     """
 
     def get(self, carrier: Mapping[Any, Any], key: str) -> list[str] | None:
         """The value under a name, as a list of one."""
         wanted = key.lower()
         for name, value in carrier.items():
-            if isinstance(name, str) and name.lower() == wanted:
+            if _text_of(name).lower() == wanted:
                 text = value.decode("latin-1") if isinstance(value, bytes) else value
                 safe = well_formed(wanted, text) if isinstance(text, str) else None
                 return None if safe is None else [safe]
@@ -105,4 +105,8 @@ class CarrierGetter(Getter[Mapping[Any, Any]]):
 
     def keys(self, carrier: Mapping[Any, Any]) -> list[str]:
         """The names."""
-        return [name for name in carrier if isinstance(name, str)]
+        return [_text_of(name) for name in carrier]
+
+
+def _text_of(name: object) -> str:
+    return name.decode("latin-1") if isinstance(name, bytes) else name if isinstance(name, str) else ""

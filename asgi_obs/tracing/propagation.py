@@ -20,7 +20,6 @@ from opentelemetry import baggage as otel_baggage
 from opentelemetry import context as otel_context
 from opentelemetry.propagators.textmap import Setter, TextMapPropagator
 
-from asgi_obs.correlation import is_valid_correlation_id
 from asgi_obs.errors import ConfigurationError, SettingsError, report
 from asgi_obs.exchange import current_exchange
 from asgi_obs.logs import LogContext
@@ -35,6 +34,9 @@ __all__ = [
     "global_propagators",
     "inject_context",
 ]
+
+MAX_ID: Final = 256
+"""Characters of a correlation ID that goes along."""
 
 CORRELATION_KEY: Final = "x-correlation-id"
 """The name under which a mapping carries the correlation ID."""
@@ -62,7 +64,8 @@ def inject_context(carrier: MutableMapping[str, str], *, baggage: Collection[str
     """Put the current trace and correlation ID into a mapping that goes to another process.
 
     Args:
-        carrier: Gets `traceparent`, `tracestate` (or what `OTEL_PROPAGATORS` asks for) and `x-correlation-id`.
+        carrier: Gets `traceparent`, `tracestate` (or what `OTEL_PROPAGATORS` asks for) and `x-correlation-id`, in
+            place of any that are there.
         baggage: The names of the baggage entries that may go along; default none.
     """
     context = otel_context.get_current()
@@ -74,10 +77,12 @@ def inject_context(carrier: MutableMapping[str, str], *, baggage: Collection[str
         context = otel_baggage.set_baggage(name, value, context)
     correlation_id = current_correlation_id()
     try:
-        # Not every ID of a `LogContext` can be a header.
-        if correlation_id is not None and is_valid_correlation_id(correlation_id):
+        propagator = global_propagators()()
+        for name in (CORRELATION_KEY, *propagator.fields):
+            carrier.pop(name, None)
+        if correlation_id is not None and _can_travel(correlation_id):
             carrier[CORRELATION_KEY] = correlation_id
-        global_propagators()().inject(carrier, context, _SETTER)
+        propagator.inject(carrier, context, _SETTER)
     except Exception as error:  # noqa: BLE001 - fail open: a message without a trace is better than none
         report("inject_context", error)
 
@@ -99,7 +104,7 @@ def extract_context(carrier: Mapping[Any, Any]) -> Iterator[None]:
         report("extract_context", error)
     token = otel_context.attach(context)
     try:
-        with LogContext(found[0] if found and is_valid_correlation_id(found[0]) else None):
+        with LogContext(found[0] if found and _can_travel(found[0]) else None):
             yield
     finally:
         otel_context.detach(token)
@@ -113,13 +118,14 @@ def carry_context(function: Callable[..., _T]) -> Callable[..., _T]:
     in the context is gone when it returns.
 
     Args:
-        function: Not a coroutine function: tasks have the context of whoever starts them.
+        function: Not a coroutine function, for tasks have the context of whoever starts them; and no generator
+            function, whose body runs when somebody asks for values.
 
     Raises:
-        ConfigurationError: It is a coroutine function, or cannot be called.
+        ConfigurationError: It is one of these, or cannot be called.
     """
-    if not callable(function) or inspect.iscoroutinefunction(function):
-        raise ConfigurationError("function", function, "a function that is no coroutine function")
+    if not callable(function) or _runs_later(function) or _runs_later(getattr(function, "__call__", None)):  # noqa: B004
+        raise ConfigurationError("function", function, "a function that is no generator and no coroutine function")
     context = copy_context()
 
     @functools.wraps(function)
@@ -128,6 +134,17 @@ def carry_context(function: Callable[..., _T]) -> Callable[..., _T]:
         return context.copy().run(function, *args, **kwargs)
 
     return carried
+
+
+def _runs_later(function: object) -> bool:
+    tests = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    return any(is_such(function) for is_such in tests)
+
+
+def _can_travel(correlation_id: str) -> bool:
+    """Whether an ID can be a header: not every one of a `LogContext` can."""
+    is_text = correlation_id.isascii() and correlation_id.isprintable() and correlation_id == correlation_id.strip()
+    return is_text and 0 < len(correlation_id) <= MAX_ID
 
 
 def global_propagators() -> Callable[[], TextMapPropagator]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -454,3 +455,18 @@ def test_a_call_whose_end_fails_leaves_the_context_as_it_was(reported: list[str]
 
     assert reported == ["http_client.Call.end"]
     assert otel_context.get_current() is before
+
+
+@pytest.mark.usefixtures("debug")
+def test_a_call_that_is_cancelled_has_not_failed(seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
+    start(Calls(**seen.options)).failed(asyncio.CancelledError())
+
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("DEBUG", "GET https://api.example.com/items cancelled: asyncio.exceptions.CancelledError")
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["bücher.example", "api.example.com:99999"])
+def test_a_host_that_can_never_be_asked_for_is_refused(seen: Seen, pattern: str) -> None:
+    with pytest.raises(ConfigurationError, match="propagate_to"):
+        Calls(**seen.options, propagate_to=[pattern])

@@ -514,3 +514,59 @@ print(instrument_httpx(client).get("http://a.test/").status_code)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     assert (done.stdout, done.stderr) == ("200\n", "")
+
+
+@with_each
+def test_a_transport_is_one_of_its_library(library: Any, seen: Seen) -> None:
+    sync = ObservedTransport(library.HTTPTransport(), **seen.options)
+    asynchronous = AsyncObservedTransport(library.AsyncHTTPTransport(), **seen.options)
+
+    assert isinstance(sync, library.BaseTransport)
+    assert isinstance(asynchronous, library.AsyncBaseTransport)
+    assert type(ObservedTransport(sync, **seen.options)) is type(sync)
+
+
+def test_a_transport_of_no_library_will_do(seen: Seen) -> None:
+    class Mine:
+        def handle_request(self, request: Any) -> Any:
+            return httpx.Response(200)
+
+    with httpx.Client(transport=ObservedTransport(Closing(Mine()), **seen.options)) as client:
+        assert client.get("http://h/").status_code == 200
+
+
+class Closing:
+    """A transport by its methods only."""
+
+    def __init__(self, inner: Any) -> None:
+        self.handle_request = inner.handle_request
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def test_options_of_a_second_time_are_said_to_change_nothing(seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
+    client = instrument_httpx(httpx.Client(), **seen.options)
+    before = client._transport
+
+    assert instrument_httpx(client) is client
+    assert caplog.messages == []
+    assert instrument_httpx(client, **seen.options)._transport is before
+    assert caplog.messages == [
+        "This client is observed already, and its options stay: tracer_provider, registry",
+    ]
+    with pytest.raises(ConfigurationError):
+        instrument_httpx(client, propagate_to="typo")
+
+
+@with_each
+def test_the_tracestate_of_the_caller_goes_with_the_traceparent_it_belongs_to(
+    library: Any, seen: Seen, service: Service
+) -> None:
+    headers = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "tracestate": "vendor=foreign"}
+    with instrument_httpx(library.Client(), **seen.options) as client:
+        client.get(f"{service.url}/status/200", headers=headers)
+
+    assert service.headers["traceparent"] == traceparent(seen.span.context)
+    assert "tracestate" not in service.headers

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import logging
 from types import SimpleNamespace
@@ -484,3 +485,19 @@ class Connecting:
 
     async def call_tool(self, *args: Any, **kwargs: Any) -> Any:
         return await self.session.call_tool(*args, **kwargs)
+
+
+def test_a_copy_is_one_too() -> None:
+    class Session:
+        async def call_tool(self, name: str, arguments: Any = None, *, meta: Any = None) -> Any: ...
+
+    client = observe_mcp_client(Session(), service="orders", registry=CollectorRegistry())
+    assert copy.copy(client)._session is client._session
+
+
+def test_a_session_that_cannot_send_meta_is_rejected() -> None:
+    class Old:
+        async def call_tool(self, name: str, arguments: Any = None) -> Any: ...
+
+    with pytest.raises(ConfigurationError, match=r"1\.19 or later"):
+        observe_mcp_client(Old(), service="orders")

@@ -7,7 +7,7 @@ import functools
 import logging
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -191,7 +191,7 @@ def test_what_the_block_raises_comes_out_and_the_context_is_put_back() -> None:
     [
         {"traceparent": "nonsense", CORRELATION_KEY: "with\nbreak", "baggage": "\xff"},
         {"traceparent": 7, CORRELATION_KEY: None, "tracestate": ["a=1"]},
-        {b"traceparent": TRACEPARENT, None: "x", CORRELATION_KEY: b"\xff\xfe"},
+        {b"traceparent": b"\xff", None: "x", CORRELATION_KEY: b"\xff\xfe"},
         {CORRELATION_KEY: "x" * 2000},
     ],
 )
@@ -328,9 +328,32 @@ async def coroutine_function() -> None:
     raise AssertionError  # pragma: no cover - never awaited
 
 
-@pytest.mark.parametrize("function", [coroutine_function, functools.partial(coroutine_function), None, "work"])
+class Later:
+    async def __call__(self) -> None: ...
+
+
+def generator_function() -> Iterator[int]:
+    yield 1  # pragma: no cover - never asked
+
+
+async def async_generator_function() -> AsyncIterator[int]:
+    yield 1  # pragma: no cover - never asked
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        coroutine_function,
+        functools.partial(coroutine_function),
+        Later(),
+        generator_function,
+        async_generator_function,
+        None,
+        "work",
+    ],
+)
 def test_coroutine_functions_and_what_cannot_be_called_are_refused(function: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"function=.* is not valid: expected a function that is no coroutine"):
+    with pytest.raises(ConfigurationError, match=r"function=.* is not valid: expected a function that is no generator"):
         carry_context(function)
 
 
@@ -371,3 +394,20 @@ def test_a_propagator_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyP
         SettingsError, match=r"^OTEL_PROPAGATORS='tracecontxt' is not valid: expected names of propagators"
     ):
         global_propagators()
+
+
+def test_what_a_mapping_has_already_is_replaced() -> None:
+    carrier = {"traceparent": "old", "tracestate": "a=b", "baggage": "x=1", CORRELATION_KEY: "old", "subject": "hi"}
+
+    inject_context(carrier)
+
+    assert carrier == {"subject": "hi"}
+
+
+@pytest.mark.parametrize("correlation_id", ["|abc.def.", "req 42 #7", "x" * 256])
+def test_any_id_that_can_be_a_header_goes_along(correlation_id: str) -> None:
+    carrier: dict[str, str] = {}
+    with LogContext(correlation_id):
+        inject_context(carrier)
+    with extract_context(carrier):
+        assert current_correlation_id() == correlation_id

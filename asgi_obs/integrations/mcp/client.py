@@ -8,6 +8,7 @@ https://modelcontextprotocol.io/seps/414-request-meta wants them. All is done on
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final
@@ -57,14 +58,21 @@ def observe_mcp_client(
         ConfigurationError: `session` has no `call_tool`, or `service` is no name.
         SettingsError: A variable has a value that is not allowed.
     """
-    if not callable(getattr(session, "call_tool", None)):
-        raise ConfigurationError("session", session, "a ClientSession or Client of the mcp package")
+    if not _takes_meta(getattr(session, "call_tool", None)):
+        raise ConfigurationError("session", session, "a ClientSession or Client of the mcp package, 1.19 or later")
     if not isinstance(service, str) or not service:
         raise ConfigurationError("service", service, "the name of the service that is called")
     attributes = {"mcp.service": service}
     side = Side.of(LOGGER, "mcp.tool.", SpanKind.CLIENT, tracer_provider, settings, attributes)
     metrics = _Metrics(REGISTRY if registry is None else registry)
     return ObservedMcpClient(session, side, metrics, trace_context_argument=trace_context_argument)
+
+
+def _takes_meta(call_tool: Any) -> bool:
+    if not callable(call_tool):
+        return False
+    parameters = inspect.signature(call_tool).parameters
+    return "meta" in parameters or any(found.kind is found.VAR_KEYWORD for found in parameters.values())
 
 
 class _Metrics:
@@ -101,6 +109,8 @@ class ObservedMcpClient:
         return call.result
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_session":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self._session, name)
 
     async def __aenter__(self) -> ObservedMcpClient:  # noqa: PYI034 - `Self` is not in Python 3.10
