@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from opentelemetry import trace
@@ -98,7 +97,12 @@ def within(seconds: float, call: Callable[[], object]) -> bool:
             report("flush", error)
 
     thread = threading.Thread(target=run, name="asgi_obs.flush", daemon=True)
-    with suppress(RuntimeError):  # Python 3.12.0 starts no thread at exit
+    try:
         thread.start()
+    except RuntimeError:
+        # Python 3.12 starts no thread at exit. The exporter has a limit of its own.
+        if seconds > 0:
+            run()
+    else:
         thread.join(seconds)
     return returned.is_set()

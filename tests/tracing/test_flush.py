@@ -100,13 +100,18 @@ def test_a_wait_that_was_not_in_vain_leaves_nothing_behind(clock: list[float]) -
     assert wait.left(5, 0) == 5
 
 
-def test_no_thread_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("seconds", "expected"), [(5, True), (0, False)])
+def test_where_no_thread_can_be_started_the_call_is_made_in_this_one(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, expected: bool
+) -> None:
     def start(thread: threading.Thread) -> None:
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     monkeypatch.setattr(threading.Thread, "start", start)
+    made: list[bool] = []
 
-    assert not within(5, bool)
+    assert within(seconds, lambda: made.append(True)) is expected
+    assert made == [True] * expected
 
 
 @pytest.mark.parametrize("last", ["lifespan.shutdown.complete", "lifespan.shutdown.failed"])
