@@ -9,19 +9,18 @@ once and is shown by every registry that asks for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Lock
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from asgi_obs.errors import ConfigurationError, on_report
+from asgi_obs.metrics.declaration import Metric, MetricType
 from asgi_obs.metrics.hot import HotCounter, HotGauge, HotHistogram, is_safe
 
 __all__ = ["CATALOGUE", "GUIDE_BUCKETS", "Metric", "MetricType", "create", "process_wide"]
-
-MetricType: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
 
 GUIDE_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds; for requests that take from some milliseconds to some seconds."""
@@ -30,32 +29,6 @@ _LONG_BUCKETS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 864
 """Seconds; for connections that stay open, from a page view to a day."""
 
 _BACKGROUND_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """The declaration of one metric.
-
-    Attributes:
-        name: The name as it is scraped, with `_total` or `_info`.
-        type: counter, gauge, histogram or info.
-        labels: The names of its labels, in order; of an info, its keys.
-        unit: The base unit, which the name ends in; empty if it is a plain number.
-        help: What it says, in a sentence.
-        buckets: The upper bounds of a histogram, in its unit.
-        process_wide: Whether there is one for the process, shared by all registries.
-        hot: Whether it moves on every request or message, so that its cost counts.
-    """
-
-    name: str
-    type: MetricType
-    labels: tuple[str, ...]
-    unit: str
-    help: str
-    buckets: tuple[float, ...] = ()
-    process_wide: bool = False
-    hot: bool = False
-
 
 _METRICS: Final = (
     Metric(
