@@ -26,7 +26,7 @@ WAIT = 0.6
 async def rest(seconds: float) -> None:
     """No less than that: uvloop counts from the beginning of its round, some milliseconds ago."""
     end = perf_counter() + seconds
-    while (left := end - perf_counter()) > 0:
+    while (left := end - perf_counter()) > 0:  # noqa: ASYNC110 - it is time that is waited for
         await asyncio.sleep(left)
 
 
