@@ -7,7 +7,15 @@ import dataclasses
 import pytest
 
 from asgi_obs.errors import ConfigurationError, SettingsError
-from asgi_obs.settings import ALWAYS_SENSITIVE, ENVIRONMENTS, KNOWN_METHODS, LOG_FORMATS, LOG_LEVELS, Settings
+from asgi_obs.settings import (
+    ALWAYS_SENSITIVE,
+    ENDPOINTS,
+    ENVIRONMENTS,
+    KNOWN_METHODS,
+    LOG_FORMATS,
+    LOG_LEVELS,
+    Settings,
+)
 
 CAPTURE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS"
 
@@ -23,6 +31,18 @@ def bare(monkeypatch, tmp_path):
 
 def test_without_any_variable_everything_has_its_default():
     assert dataclasses.asdict(Settings()) == {
+        "build": "",
+        "ops_token": "",
+        "ops_username": "",
+        "ops_password": "",
+        "ops_allowed_networks": (),
+        "ops_endpoints": ENDPOINTS,
+        "ops_prefix": "",
+        "ops_port": 0,
+        "ops_host": "127.0.0.1",
+        "probe_aliases": False,
+        "drain_seconds": 0.0,
+        "stall_seconds": 1.0,
         "service_name": "unknown_service",
         "version": "unknown",
         "environment": "development",
@@ -103,6 +123,16 @@ def test_without_any_variable_everything_has_its_default():
         (f"{CAPTURE}_SERVER_REQUEST", "accept.*,x-tenant", "capture_request_headers", ("accept.*", "x-tenant")),
         (f"{CAPTURE}_SERVER_RESPONSE", ".*", "capture_response_headers", (".*",)),
         (f"{CAPTURE}_SANITIZE_FIELDS", "x-.*", "sanitize_headers", ("x-.*",)),
+        ("BUILD", "4f1c9e", "build", "4f1c9e"),
+        ("OPS_TOKEN", "t0p", "ops_token", "t0p"),
+        ("OPS_ALLOWED_NETWORKS", "10.0.0.0/8, ::1", "ops_allowed_networks", ("10.0.0.0/8", "::1")),
+        ("OPS_ENDPOINTS", "metrics,live", "ops_endpoints", ("metrics", "live")),
+        ("OPS_PREFIX", "/internal/ops", "ops_prefix", "/internal/ops"),
+        ("OPS_PORT", "9000", "ops_port", 9000),
+        ("OPS_HOST", "0.0.0.0", "ops_host", "0.0.0.0"),
+        ("OPS_PROBE_ALIASES", "true", "probe_aliases", True),
+        ("DRAIN_SECONDS", "7.5", "drain_seconds", 7.5),
+        ("STALL_SECONDS", "0", "stall_seconds", 0.0),
     ],
 )
 def test_a_variable_is_read(monkeypatch, variable, text, name, value):
@@ -203,6 +233,36 @@ def test_the_default_level_depends_on_the_environment(monkeypatch, environment, 
             "fine, (open",
             "OTEL_PYTHON_EXCLUDED_URLS='fine,(open' is not valid: expected regular expressions, separated by commas",
         ),
+        (
+            "OPS_TOKEN",
+            "ops\ntoken",
+            "OPS_TOKEN='***' is not valid: expected printable ASCII without white space at its ends",
+        ),
+        ("OPS_USERNAME", "ops", "OPS_USERNAME='ops' is not valid: expected a name with OPS_PASSWORD set"),
+        ("OPS_PASSWORD", "s3cret", "OPS_PASSWORD='***' is not valid: expected set together with OPS_USERNAME"),
+        (
+            "OPS_ALLOWED_NETWORKS",
+            "10.0.0.0/8,office",
+            "OPS_ALLOWED_NETWORKS='10.0.0.0/8,office' is not valid: "
+            "expected networks such as 10.0.0.0/8, separated by commas",
+        ),
+        (
+            "OPS_ENDPOINTS",
+            "metrics,shell",
+            "OPS_ENDPOINTS='metrics,shell' is not valid: "
+            "expected some of metrics, health, ready, live, info, loggers, tasks, separated by commas",
+        ),
+        (
+            "OPS_PREFIX",
+            "internal/",
+            "OPS_PREFIX='internal/' is not valid: "
+            "expected the beginning of a path such as /internal, with no slash at its end, or nothing",
+        ),
+        ("OPS_PORT", "70000", "OPS_PORT=70000 is not valid: expected a port from 1 to 65535, or 0 for none"),
+        ("OPS_PORT", "http", "OPS_PORT='http' is not valid: expected a port from 1 to 65535, or 0 for none"),
+        ("OPS_PROBE_ALIASES", "on", "OPS_PROBE_ALIASES='on' is not valid: expected true or false"),
+        ("DRAIN_SECONDS", "-1", "DRAIN_SECONDS=-1.0 is not valid: expected a number of seconds from 0 to 3600"),
+        ("STALL_SECONDS", "nan", "STALL_SECONDS=nan is not valid: expected a number of seconds from 0 to 3600"),
     ],
 )
 def test_a_wrong_variable_is_named_with_its_value_and_what_is_allowed(monkeypatch, variable, text, message):
@@ -416,7 +476,27 @@ def test_settings_are_equal_when_their_values_are():
 
 
 def test_settings_print_as_the_environment_they_stand_for():
-    assert str(Settings(service_name="orders", version="1", log_levels="httpx=INFO")).splitlines() == [
+    settings = Settings(
+        service_name="orders",
+        version="1",
+        log_levels="httpx=INFO",
+        ops_token="t0p",
+        ops_allowed_networks="10.0.0.0/8, fd00::/8",
+    )
+
+    assert str(settings).splitlines() == [
+        "BUILD=",
+        "OPS_TOKEN=***",
+        "OPS_USERNAME=",
+        "OPS_PASSWORD=",
+        "OPS_ALLOWED_NETWORKS=10.0.0.0/8,fd00::/8",
+        "OPS_ENDPOINTS=metrics,health,ready,live,info,loggers,tasks",
+        "OPS_PREFIX=",
+        "OPS_PORT=0",
+        "OPS_HOST=127.0.0.1",
+        "OPS_PROBE_ALIASES=false",
+        "DRAIN_SECONDS=0.0",
+        "STALL_SECONDS=1.0",
         "SERVICE_NAME=orders",
         "VERSION=1",
         "ENVIRONMENT=development",
@@ -448,6 +528,29 @@ def test_settings_print_as_the_environment_they_stand_for():
         f"{CAPTURE}_SERVER_RESPONSE=",
         f"{CAPTURE}_SANITIZE_FIELDS=",
     ]
+
+
+def test_secrets_are_neither_printed_nor_shown():
+    settings = Settings(ops_token="t0p-t0ken", ops_username="ops", ops_password="p4ss-w0rd")
+
+    assert "t0p-t0ken" not in str(settings) + repr(settings)
+    assert "p4ss-w0rd" not in str(settings) + repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ops_username": "a:b", "ops_password": "x"}, "expected a name without a colon"),
+        ({"ops_allowed_networks": [1]}, "expected networks"),
+        ({"ops_host": ""}, "expected an address"),
+        ({"ops_token": None}, "expected printable ASCII"),
+        ({"ops_prefix": 7}, "expected the beginning of a path"),
+        ({"probe_aliases": 1}, "expected true or false"),
+    ],
+)
+def test_a_wrong_ops_setting_is_refused(options, message):
+    with pytest.raises(SettingsError, match=message):
+        Settings(**options)
 
 
 def test_what_settings_print_can_be_read_back(monkeypatch):

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["Metric", "MetricType"]
+__all__ = [
+    "BACKGROUND_BUCKETS",
+    "GUIDE_BUCKETS",
+    "LONG_BUCKETS",
+    "PAUSE_BUCKETS",
+    "GaugeMode",
+    "Metric",
+    "MetricType",
+]
+
+GUIDE_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds; for requests that take from some milliseconds to some seconds."""
+
+LONG_BUCKETS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
+"""Seconds; for connections that stay open, from a page view to a day."""
+
+BACKGROUND_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)
+"""Seconds; for background tasks."""
+
+PAUSE_BUCKETS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5)
+"""Seconds; for what stops the whole process."""
 
 MetricType: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
+
+GaugeMode: TypeAlias = Literal["livesum", "livemax", "livemin", "livemostrecent"]
+"""What a gauge shows when several workers share one service: of those that live, the sum, the most, the least, or
+what was set last."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +46,7 @@ class Metric:
         help: What it says, in a sentence.
         buckets: The upper bounds of a histogram, in its unit.
         process_wide: Whether there is one for the process, shared by all registries.
+        mode: What a gauge shows of several workers.
         hot: Whether it moves on every request or message, so that its cost counts.
     """
 
@@ -32,4 +57,5 @@ class Metric:
     help: str
     buckets: tuple[float, ...] = ()
     process_wide: bool = False
+    mode: GaugeMode = "livesum"
     hot: bool = False

@@ -3,6 +3,7 @@
 What is wrong is said at start-up: the variable, its value, and what is allowed.
 """
 
+from asgi_obs.settings.ops import ENDPOINTS
 from asgi_obs.settings.settings import (
     ALWAYS_SENSITIVE,
     ENVIRONMENTS,
@@ -16,6 +17,7 @@ from asgi_obs.settings.settings import (
 
 __all__ = [
     "ALWAYS_SENSITIVE",
+    "ENDPOINTS",
     "ENVIRONMENTS",
     "KNOWN_METHODS",
     "LOG_FORMATS",

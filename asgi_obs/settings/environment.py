@@ -23,8 +23,8 @@ _MAY_BE_EMPTY: Final = frozenset({"SENSITIVE_FIELDS"})
 _COMMENT: Final = re.compile(r"(?:^|\s)#")
 
 
-def variable(name: str, default: str, parse: Callable[[str], _T], allowed: str = "") -> _T:
-    """A dataclass field that is read from an environment variable unless it is given."""
+def variable(name: str, default: str, parse: Callable[[str], _T], allowed: str = "", *, secret: bool = False) -> _T:
+    """A dataclass field that is read from an environment variable unless it is given; a secret is not printed."""
 
     def read() -> _T:
         text: str = Config(environ={**_env_file(), **os.environ})(name, default=default).strip()
@@ -33,7 +33,7 @@ def variable(name: str, default: str, parse: Callable[[str], _T], allowed: str =
         except ValueError:
             raise SettingsError(name, text, allowed) from None
 
-    declared: _T = field(default_factory=read, metadata={"variable": name})
+    declared: _T = field(default_factory=read, metadata={"variable": name}, repr=not secret)
     return declared
 
 

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 
 __all__ = [
     "flag",
+    "is_network",
     "is_number",
     "is_pattern",
     "is_regex",
@@ -67,6 +68,14 @@ def trust(text: str) -> bool | tuple[str, ...]:
     for network in networks:
         ip_network(network, strict=False)
     return networks
+
+
+def is_network(text: object) -> bool:
+    """Whether it is a network, or an address."""
+    try:
+        return isinstance(text, str) and ip_network(text, strict=False) is not None
+    except ValueError:
+        return False
 
 
 def is_whole(value: object, least: int, most: int) -> bool:

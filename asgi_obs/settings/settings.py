@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from asgi_obs.errors import ConfigurationError, SettingsError
 from asgi_obs.settings.environment import variable
+from asgi_obs.settings.ops import OpsSettings
 from asgi_obs.settings.parse import (
     flag,
     is_number,
@@ -96,6 +96,9 @@ _TEXTS: Final[dict[str, tuple[Callable[[str], object], str]]] = {
     "capture_request_headers": (names, _REGEXES),
     "capture_response_headers": (names, _REGEXES),
     "sanitize_headers": (names, _REGEXES),
+    "ops_allowed_networks": (names, ""),
+    "ops_endpoints": (names, ""),
+    "probe_aliases": (flag, _FLAG),
 }
 """Settings that may be given as the text of their variable."""
 
@@ -105,8 +108,10 @@ def _captured(what: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(OpsSettings):
     """What the environment says; `Settings()` reads it, and what is given by keyword wins.
+
+    The settings of the ops surface are those of `OpsSettings`.
 
     Attributes:
         service_name: `SERVICE_NAME`, the service in log lines, metrics and spans. Default `unknown_service`.
@@ -230,15 +235,7 @@ class Settings:
         self._require("sensitive_patterns", all(map(is_pattern, self.sensitive_patterns)), _PATTERNS)
         if self.redact is not None and not (callable(self.redact) and isinstance(self.redact, Hashable)):
             raise ConfigurationError("redact", self.redact, "a function that takes a text and returns it redacted")
-
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)  # the way a frozen dataclass sets its own fields
-
-    def _require(self, name: str, valid: bool, allowed: str) -> None:  # noqa: FBT001 - a predicate, not a switch
-        if not valid:
-            value = getattr(self, name)
-            shown = _text(name, value) if name == "log_file_mode" or isinstance(value, tuple) else value
-            raise SettingsError(self.variables()[name], shown, allowed)
+        self._check_ops()
 
     @property
     def stack_traces(self) -> bool:
@@ -249,31 +246,3 @@ class Settings:
     def sensitive_keys(self) -> tuple[str, ...]:
         """All that a key may contain to be redacted: the configured fields and those that always are."""
         return (*self.sensitive_fields, *ALWAYS_SENSITIVE)
-
-    @classmethod
-    def read(cls, name: str) -> Any:
-        """What the environment says of one setting, whatever is wrong with the others."""
-        read: Callable[[], Any] = cls.__dataclass_fields__[name].default_factory  # type: ignore[assignment]
-        return read()
-
-    @classmethod
-    def variables(cls) -> dict[str, str]:
-        """The environment variable of every setting that has one."""
-        return {f.name: f.metadata["variable"] for f in dataclasses.fields(cls) if f.metadata}
-
-    def __str__(self) -> str:
-        """One `VARIABLE=value` per line."""
-        return "\n".join(
-            f"{variable}={_text(name, getattr(self, name))}" for name, variable in self.variables().items()
-        )
-
-
-def _text(name: str, value: Any) -> str:
-    """A value as its variable would have it."""
-    if name == "log_file_mode" and isinstance(value, int):
-        return f"{value:04o}"
-    if name == "sensitive_patterns":
-        return " ".join(map(str, value))
-    if isinstance(value, tuple):
-        return ",".join(f"{item[0]}={item[1]}" if isinstance(item, tuple) else str(item) for item in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
