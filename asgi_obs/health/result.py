@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, get_args
 
 from asgi_obs.errors import ConfigurationError
-from asgi_obs.redaction import redactor_of
+from asgi_obs.redaction import Redactor, redactor_of
 
 __all__ = ["STATUS_VALUES", "CheckResult", "HealthReport", "Status", "overall"]
 
@@ -74,18 +75,27 @@ class CheckResult:
         return cls.unhealthy(f"the check returned {type(answer).__name__}: expected CheckResult, bool or None")
 
     @classmethod
-    def from_error(cls, error: Exception) -> CheckResult:
+    def from_error(cls, error: BaseException) -> CheckResult:
         """The result of a check that raised: its class for everybody, its text as a detail."""
+        if isinstance(error, CancelledError):
+            return cls.unhealthy("the check was cancelled")
         try:
             text = str(error)
         except Exception:  # noqa: BLE001 - the error may be broken too
             text = ""
         return cls.unhealthy(type(error).__qualname__, text or None)
 
-    def measured(self, seconds: float) -> CheckResult:
-        """The result as it is kept: with its duration, and with texts that are safe to hand out."""
-        detail = None if self.detail is None else _presentable(self.detail)
-        return replace(self, message=_presentable(self.message), detail=detail, duration_ms=round(seconds * 1000, 2))
+    def measured(self, seconds: float, redactor: Redactor | None = None) -> CheckResult:
+        """The result as it is kept: with its duration, and with texts that are safe to hand out.
+
+        Args:
+            seconds: How long it took.
+            redactor: Takes the secrets out of the texts; default the one that the environment describes.
+        """
+        redact = (redactor or redactor_of()).redact_text
+        message = _presentable(redact(self.message))
+        detail = None if self.detail is None else _presentable(redact(self.detail))
+        return replace(self, message=message, detail=detail, duration_ms=round(seconds * 1000, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,5 +123,5 @@ def overall(results: Iterable[tuple[CheckResult, bool]]) -> Status:
 
 
 def _presentable(text: str) -> str:
-    """Valid, short, and without the credentials in any URL."""
-    return redactor_of().redact_text(text)[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+    """Valid and short."""
+    return text[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")

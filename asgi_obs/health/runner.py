@@ -1,26 +1,37 @@
-"""One registered check: how it is called, how long it may take, and how long its result is good for."""
+"""One registered check: when it is run, for how long, and what is shown of it.
+
+A check runs in a task of its own, once for all who ask meanwhile: nobody who stops waiting takes the run away from
+the others, and its result is kept even if nobody is left.
+"""
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from asyncio import CancelledError
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
 
-from asgi_obs.health.concurrency import SingleFlight, ThreadRoom
+from asgi_obs.errors import ConfigurationError
+from asgi_obs.health.calls import Check, caller_of, is_local
+from asgi_obs.health.concurrency import Flight, SingleFlight
+from asgi_obs.health.forks import Guard
+from asgi_obs.health.loops import is_cancelled
+from asgi_obs.health.options import CheckOptions
+from asgi_obs.health.refresh import Refresh
 from asgi_obs.health.result import CheckResult
+from asgi_obs.health.threshold import Threshold
+from asgi_obs.redaction import redactor_of
 from asgi_obs.types import Clock
 
-__all__ = ["Check", "CheckRunner"]
+__all__ = ["Check", "CheckRunner", "OnRun"]
 
-Check: TypeAlias = Callable[[], CheckResult | bool | Awaitable[CheckResult | bool | None] | None]
-"""A function without arguments, sync or async. It may raise: that means unhealthy."""
+OnRun = Callable[["CheckRunner", CheckResult, CheckResult, CheckResult | None], None]
+"""Told of every run: the check, what the run found, what is shown since, and what was shown before."""
 
-_threads: Final = ThreadRoom("asgi_obs.checks", size=16)
+_guard: Final = Guard()
 
 
 class CheckRunner:
@@ -28,108 +39,85 @@ class CheckRunner:
 
     Args:
         name: The check's name.
-        check: The check. An async one runs in the event loop, any other in a thread.
-        critical: Whether the service is unhealthy when the check is, rather than degraded.
-        groups: The groups of checks it belongs to.
-        timeout: Seconds until it counts as unhealthy.
-        ttl: Seconds for which a result is good; 0 to run for everyone who does not come while it runs.
+        check: The check.
+        options: How it is run.
         clock: Seconds, for `ttl`.
-        on_result: Told of every run: the result, and the one before it.
+        on_run: Told of every run.
+
+    Attributes:
+        shown: What is shown of the check; None before its first run, if it has no `initial`.
+        has_run: Whether that comes from a run.
+        refresh: Its background refresh, if it has a `period`.
+
+    Raises:
+        ConfigurationError: It is to be one of liveness, and is not local.
     """
 
-    def __init__(
-        self,
-        name: str,
-        check: Check,
-        *,
-        critical: bool,
-        groups: frozenset[str],
-        timeout: float,
-        ttl: float,
-        clock: Clock,
-        on_result: Callable[[CheckRunner, CheckResult, CheckResult | None], None],
-    ) -> None:
+    def __init__(self, name: str, check: Check, options: CheckOptions, *, clock: Clock, on_run: OnRun) -> None:
+        if options.liveness and not is_local(check):
+            allowed = "a sync check that has an attribute local = True: liveness asks nothing but the process itself"
+            raise ConfigurationError("liveness", options.liveness, f"False, or {allowed}")
         self.name = name
-        self.critical = critical
-        self.groups = groups
-        self.latest: CheckResult | None = None
-        self._in_thread = None if _is_async(check) else _InThread(check)
-        self._call: Callable[[], Any] = self._in_thread or check
-        self._timeout = timeout
-        self._ttl = ttl
+        self.options = options
+        self.shown = None if options.initial is None else CheckResult(options.initial, "not run yet")
+        self.has_run = False
+        self.refresh = None if options.period is None else Refresh(self._run_and_wait, options.period)
+        self._call = caller_of(check)
+        self._threshold = Threshold(options.failures, options.successes)
+        self._redactor = redactor_of()  # reads the environment
         self._clock = clock
-        self._on_result = on_result
+        self._on_run = on_run
         self._good_until = float("-inf")
         self._flight: SingleFlight[CheckResult] = SingleFlight()
 
-    async def result(self) -> CheckResult:
-        """The latest result while it is good, else that of a new run."""
-        if self.latest is not None and self._clock() < self._good_until:
-            return self.latest
-        return await self._flight.run(None, self._run)
+    def present(self) -> CheckResult | None:
+        """What is shown without a run: from the background, or while it is good; None if a run is needed."""
+        if self.refresh is not None:
+            return self.shown if self.refresh.is_alive else None
+        return self.shown if self.has_run and self._clock() < self._good_until else None
+
+    def start(self) -> Flight[CheckResult]:
+        """The run that is under way, or a new one, in the running event loop."""
+        return self._flight.start(None, self._run)
+
+    def ask(self) -> CheckResult:
+        """As `start`, on the spot; for a local check only."""
+        started_at = perf_counter()
+        try:
+            result = CheckResult.from_answer(self._call())
+        except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - as in `_outcome`
+            result = CheckResult.from_error(error)
+        return self._keep(result.measured(perf_counter() - started_at, self._redactor))
+
+    async def _run_and_wait(self) -> None:
+        await self.start().outcome()
 
     async def _run(self) -> CheckResult:
         started_at = perf_counter()
-        result = CheckResult.unhealthy(f"no answer within {self._timeout:g} s")
-        with anyio.move_on_after(self._timeout) as scope:
-            try:
-                answer = self._call()
-                while inspect.isawaitable(answer):  # also what a sync function returns: `lambda: ping(url)`
-                    answer = await answer
-                result = CheckResult.from_answer(answer)
-            except anyio.get_cancelled_exc_class():
-                await checkpoint_if_cancelled()  # raises if it was us; else it was what the check waits for
-                result = CheckResult.unhealthy("the check was cancelled")
-            except Exception as error:  # noqa: BLE001 - raising is how a check says that it failed
-                result = CheckResult.from_error(error)
-        if scope.cancelled_caught and self._in_thread is not None:
-            self._in_thread.timed_out()
-        result = result.measured(perf_counter() - started_at)
-        previous, self.latest = self.latest, result
-        self._good_until = self._clock() + self._ttl
-        self._on_result(self, result, previous)
-        return result
+        result = CheckResult.unhealthy(f"no answer within {self.options.timeout:g} s")
+        with anyio.move_on_after(self.options.timeout) as scope:
+            result = await self._outcome(scope)
+        return self._keep(result.measured(perf_counter() - started_at, self._redactor))
 
-
-class _InThread:
-    """A sync check, called in a thread; not again while a call that timed out hangs in one."""
-
-    def __init__(self, check: Check) -> None:
-        self._check = check
-        self._latest: _ThreadCall | None = None
-        self._hanging: _ThreadCall | None = None
-
-    async def __call__(self) -> Any:
-        if self._hanging is not None and self._hanging.running:
-            raise TimeoutError("an earlier call has still not returned")
-        self._latest = call = _ThreadCall(self._check)
-        await _threads.run(call)
-        return call.answer
-
-    def timed_out(self) -> None:
-        self._hanging = self._latest
-
-
-class _ThreadCall:
-    """One call of a sync check: whether it is still running, and what it returned.
-
-    It does not return that itself: trio lets no thread hand over a coroutine.
-    """
-
-    def __init__(self, check: Check) -> None:
-        self._check = check
-        self.running = False
-        self.answer: Any = None
-
-    def __call__(self) -> None:
-        self.running = True
+    async def _outcome(self, scope: anyio.CancelScope) -> CheckResult:
         try:
-            self.answer = self._check()
-        finally:
-            self.running = False
+            answer: Any = self._call()
+            while inspect.isawaitable(answer):  # also what a sync function returns: `lambda: ping(url)`
+                answer = await answer
+            return CheckResult.from_answer(answer)
+        except anyio.get_cancelled_exc_class() as error:
+            if scope.cancel_called or is_cancelled():
+                raise
+            return CheckResult.from_error(error)  # what the check waits for was cancelled, not we
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - raising is how a check says that it failed
+            return CheckResult.from_error(error)
 
-
-def _is_async(check: Any) -> bool:
-    while isinstance(check, functools.partial):
-        check = check.func
-    return inspect.iscoroutinefunction(check) or inspect.iscoroutinefunction(getattr(check, "__call__", None))  # noqa: B004
+    def _keep(self, result: CheckResult) -> CheckResult:
+        good_until = self._clock() + self.options.ttl
+        with _guard:
+            previous = self.shown
+            self.shown = shown = self._threshold.show(previous, result)
+            self.has_run = True
+            self._good_until = good_until
+        self._on_run(self, result, shown, previous)
+        return shown

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
 from asgi_obs.errors import ConfigurationError
+from asgi_obs.health.result import HealthReport
 
-__all__ = ["READY", "Readiness", "State", "not_ready"]
+__all__ = ["READY", "Readiness", "ReadinessReport", "State", "not_ready"]
 
 State: TypeAlias = Literal["starting", "ready", "draining"]
 
@@ -35,6 +36,24 @@ class Readiness:
 
 
 READY: Final = Readiness("ready")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadinessReport(HealthReport):
+    """Whether the service is ready: what it wants itself, and what the checks of readiness say.
+
+    Attributes:
+        state: What it wants; the checks are asked in state `ready` only, and `checks` is empty else.
+        reason: Why it is not ready, in words or by the names of the checks; None when it is.
+    """
+
+    state: State
+    reason: str | None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the service is to get requests."""
+        return self.reason is None
 
 
 def not_ready(reason: str, state: State) -> Readiness:

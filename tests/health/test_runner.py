@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import gc
+import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +16,8 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
+from asgi_obs.errors import ConfigurationError
+from asgi_obs.health.options import CheckOptions
 from asgi_obs.health.result import CheckResult
 from asgi_obs.health.runner import CheckRunner
 
@@ -38,16 +44,34 @@ class Recorder:
     """What the runner says of its runs."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[CheckResult, CheckResult | None]] = []
+        self.seen: list[tuple[CheckResult, CheckResult, CheckResult | None]] = []
 
-    def __call__(self, runner: CheckRunner, result: CheckResult, previous: CheckResult | None) -> None:
-        assert runner.latest is result
-        self.seen.append((result, previous))
+    def __call__(
+        self, runner: CheckRunner, result: CheckResult, shown: CheckResult, previous: CheckResult | None
+    ) -> None:
+        assert runner.shown is shown
+        self.seen.append((result, shown, previous))
 
 
-def make(check: Callable[[], Any], *, timeout: float = FOREVER, ttl: float = 0.0, **more: Any) -> CheckRunner:
-    options = {"critical": True, "groups": frozenset(), "clock": Time(), "on_result": Recorder(), **more}
-    return CheckRunner("check", check, timeout=timeout, ttl=ttl, **options)
+def make(
+    check: Callable[[], Any],
+    *,
+    clock: Callable[[], float] | None = None,
+    on_run: Recorder | None = None,
+    timeout: float = FOREVER,
+    **options: Any,
+) -> CheckRunner:
+    return CheckRunner(
+        "check",
+        check,
+        CheckOptions(timeout=timeout, **options),
+        clock=clock or Time(),
+        on_run=on_run or Recorder(),
+    )
+
+
+async def ask(runner: CheckRunner) -> CheckResult:
+    return runner.present() or await runner.start().outcome()
 
 
 class AsyncCallable:
@@ -73,31 +97,31 @@ class Seen:
 
 async def test_an_async_check_runs_in_the_event_loop() -> None:
     seen = Seen()
-    await make(seen.asynchronous).result()
+    await ask(make(seen.asynchronous))
     assert seen.thread == threading.get_ident()
 
 
 async def test_a_partial_of_an_async_check_runs_in_the_event_loop() -> None:
     seen = Seen()
-    await make(functools.partial(seen.asynchronous)).result()
+    await ask(make(functools.partial(seen.asynchronous)))
     assert seen.thread == threading.get_ident()
 
 
 async def test_an_object_with_an_async_call_runs_in_the_event_loop() -> None:
     check = AsyncCallable()
-    await make(check).result()
+    await ask(make(check))
     assert check.thread == threading.get_ident()
 
 
 async def test_a_sync_check_runs_in_a_thread() -> None:
     seen = Seen()
-    await make(seen.sync).result()
+    await ask(make(seen.sync))
     assert seen.thread not in {0, threading.get_ident()}
 
 
 async def test_what_a_sync_check_returns_is_awaited_if_it_can_be() -> None:
     seen = Seen()
-    result = await make(lambda: seen.asynchronous()).result()
+    result = await ask(make(lambda: seen.asynchronous()))
     assert (seen.thread, result.status) == (threading.get_ident(), "healthy")
 
 
@@ -105,7 +129,7 @@ async def test_a_result_has_the_time_that_it_took() -> None:
     async def check() -> CheckResult:
         return CheckResult("degraded", "slow", duration_ms=-1.0)
 
-    result = await make(check).result()
+    result = await ask(make(check))
     assert (result.status, result.message) == ("degraded", "slow")
     assert result.duration_ms >= 0
 
@@ -114,7 +138,7 @@ async def test_raising_means_unhealthy() -> None:
     async def check() -> None:
         raise ConnectionError("postgresql://u:hunter2@db refused")
 
-    result = await make(check).result()
+    result = await ask(make(check))
     assert (result.status, result.message) == ("unhealthy", "ConnectionError")
     assert result.detail == "postgresql://******@db refused"
 
@@ -128,7 +152,7 @@ async def test_an_async_check_that_hangs_is_unhealthy_and_cancelled() -> None:
         finally:
             cancelled.set()
 
-    result = await make(check, timeout=0.01).result()
+    result = await ask(make(check, timeout=0.01))
     assert (result.status, result.message) == ("unhealthy", "no answer within 0.01 s")
     assert cancelled.is_set()
 
@@ -140,69 +164,141 @@ async def test_a_check_that_turns_its_cancellation_into_an_error_is_unhealthy() 
         except BaseException as error:
             raise OSError("interrupted") from error
 
-    result = await make(check, timeout=0.01).result()
+    result = await ask(make(check, timeout=0.01))
     assert (result.status, result.message) == ("unhealthy", "OSError")
 
 
 async def test_a_sync_check_that_hangs_is_not_called_again_until_it_has_returned() -> None:
-    may_end, ended = threading.Event(), threading.Event()
+    may_end = threading.Event()
+    calls = []
+
+    def check() -> None:
+        calls.append(threading.current_thread())
+        may_end.wait(10)
+
+    runner = make(check, timeout=0.5)  # enough for the thread to start
+    assert (await ask(runner)).message == "no answer within 0.5 s"
+    again = await ask(runner)
+    assert (again.status, again.message) == ("unhealthy", "the call before has still not returned")
+    assert len(calls) == 1
+    may_end.set()
+    calls[0].join(10)
+    assert (await ask(runner)).status == "healthy"
+    assert len(calls) == 2
+
+
+async def test_a_run_goes_on_when_nobody_waits_any_more() -> None:
+    may_end = threading.Event()
     calls = []
 
     def check() -> None:
         calls.append(1)
         may_end.wait(10)
-        ended.set()
-
-    runner = make(check, timeout=0.5)  # enough for the thread to start
-    assert (await runner.result()).message == "no answer within 0.5 s"
-    again = await runner.result()
-    assert (again.message, again.detail) == ("TimeoutError", "an earlier call has still not returned")
-    assert len(calls) == 1
-    may_end.set()
-    assert await anyio.to_thread.run_sync(ended.wait, 10)
-    with anyio.fail_after(10):
-        while runner.latest is again or runner.latest.status != "healthy":  # the thread may be on its last line
-            await runner.result()
-    assert len(calls) == 2
-
-
-async def test_a_sync_check_whose_asker_was_cancelled_is_called_for_the_next() -> None:
-    may_end, started = threading.Event(), threading.Event()
-    calls = []
-
-    def check() -> None:
-        calls.append(1)
-        started.set()
-        if len(calls) == 1:
-            may_end.wait(10)
 
     runner = make(check)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(runner.result)
-        assert await anyio.to_thread.run_sync(started.wait, 10)
-        tasks.cancel_scope.cancel()
-    assert (await runner.result()).status == "healthy"
-    assert len(calls) == 2
+    for _ in range(3):
+        with anyio.move_on_after(0.01) as scope:
+            await ask(runner)
+        assert scope.cancelled_caught
     may_end.set()
+    assert (await ask(runner)).status == "healthy"
+    assert len(calls) == 1
+
+
+async def test_what_a_check_that_raised_had_in_its_hands_is_let_go() -> None:
+    class Connection:
+        pass
+
+    freed, threads = [], []
+
+    def check() -> None:
+        connection = Connection()
+        freed.append(weakref.ref(connection))
+        threads.append(threading.current_thread())
+        raise OSError("gone")
+
+    runner = make(check)
+    assert (await ask(runner)).message == "OSError"
+    threads[0].join(10)
+    gc.collect()
+    assert freed[0]() is None
+    assert runner.shown is not None
+
+
+class Garbage:
+    """What no check should return."""
+
+    __bool__ = __repr__ = __eq__ = None  # type: ignore[assignment]
+
+
+async def test_garbage_is_unhealthy() -> None:
+    result = await ask(make(Garbage))
+    assert (result.status, result.message) == (
+        "unhealthy",
+        "the check returned Garbage: expected CheckResult, bool or None",
+    )
+
+
+async def test_a_check_that_wants_to_end_the_process_is_unhealthy() -> None:
+    async def check() -> None:
+        sys.exit(3)
+
+    assert (await ask(make(check))).message == "SystemExit"
+    assert (await ask(make(lambda: sys.exit(3)))).message == "SystemExit"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_check_that_raises_a_cancellation_of_its_own_is_unhealthy() -> None:
+    async def check() -> None:
+        raise asyncio.CancelledError
+
+    def sync_check() -> None:
+        raise asyncio.CancelledError
+
+    assert (await ask(make(check))).message == "the check was cancelled"
+    assert (await ask(make(sync_check))).message == "the check was cancelled"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 cannot tell who was meant")
+def test_a_run_that_ends_with_its_event_loop_says_nothing_of_the_check() -> None:
+    recorder = Recorder()
+
+    async def main() -> None:
+        runner = make(anyio.sleep_forever, on_run=recorder)
+        runner.start()
+        await anyio.lowlevel.checkpoint()
+
+    asyncio.run(main())
+    assert recorder.seen == []
+
+
+async def test_a_local_check_is_called_in_the_event_loop() -> None:
+    seen = Seen()
+    seen.sync.__func__.local = True
+    try:
+        await ask(make(seen.sync))
+    finally:
+        del seen.sync.__func__.local
+    assert seen.thread == threading.get_ident()
 
 
 async def test_a_result_is_good_for_its_ttl() -> None:
     time = Time()
     calls = []
     runner = make(lambda: calls.append(1), ttl=10.0, clock=time)
-    first = await runner.result()
+    first = await ask(runner)
     time.now = 9.9
-    assert await runner.result() is first
+    assert await ask(runner) is first
     time.now = 10.0
-    await runner.result()
+    await ask(runner)
     assert len(calls) == 2
 
 
 async def test_without_ttl_every_asker_gets_a_new_run() -> None:
     calls = []
     runner = make(lambda: calls.append(1))
-    await runner.result()
-    await runner.result()
+    await ask(runner)
+    await ask(runner)
     assert len(calls) == 2
 
 
@@ -217,26 +313,131 @@ async def test_all_who_ask_while_it_runs_share_the_run() -> None:
     runner = make(check)
     async with anyio.create_task_group() as tasks:
         for _ in range(100):
-            tasks.start_soon(runner.result)
+            tasks.start_soon(ask, runner)
         for _ in range(10):
             await anyio.lowlevel.checkpoint()
         may_end.set()
     assert len(calls) == 1
 
 
-async def test_a_cancelled_asker_stays_cancelled_and_keeps_nothing() -> None:
+async def test_a_cancelled_asker_stays_cancelled() -> None:
     recorder = Recorder()
-    runner = make(anyio.sleep_forever, on_result=recorder)
+    runner = make(anyio.sleep_forever, on_run=recorder)
     with anyio.move_on_after(0.01) as scope:
-        await runner.result()
+        await ask(runner)
     assert scope.cancelled_caught
-    assert runner.latest is None
+    assert runner.shown is None
     assert recorder.seen == []
 
 
-async def test_every_run_is_told_with_the_result_before_it() -> None:
+async def test_every_run_is_told_with_what_was_shown_before() -> None:
     recorder = Recorder()
-    answers = iter([True, False])
-    runner = make(lambda: next(answers), on_result=recorder)
-    first, second = await runner.result(), await runner.result()
-    assert recorder.seen == [(first, None), (second, first)]
+    answers = iter([True, False, False])
+    runner = make(lambda: next(answers), on_run=recorder, failures=2)
+    shown = [await ask(runner) for _ in range(3)]
+    assert [result.status for result in shown] == ["healthy", "healthy", "unhealthy"]
+    assert [(shown, previous) for _, shown, previous in recorder.seen] == [
+        (shown[0], None),
+        (shown[1], shown[0]),
+        (shown[2], shown[1]),
+    ]
+    assert [result.status for result, _, _ in recorder.seen] == ["healthy", "unhealthy", "unhealthy"]
+
+
+def local(check: Callable[[], Any]) -> Callable[[], Any]:
+    check.local = True  # type: ignore[attr-defined]
+    return check
+
+
+def test_a_local_check_is_asked_on_the_spot_without_an_event_loop() -> None:
+    seen = Seen()
+    assert make(local(lambda: seen.sync()), liveness=True).ask().status == "healthy"
+    assert seen.thread == threading.get_ident()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError("no"), "OSError"),
+        (SystemExit(3), "SystemExit"),
+        (asyncio.CancelledError(), "the check was cancelled"),
+    ],
+)
+def test_a_local_check_that_raises_is_unhealthy(error, message) -> None:
+    def check() -> None:
+        raise error
+
+    assert make(local(check), liveness=True).ask().message == message
+
+
+async def coroutine_check() -> None:
+    raise AssertionError  # pragma: no cover - never called
+
+
+@pytest.mark.parametrize("check", [lambda: None, local(coroutine_check), functools.partial(local(coroutine_check))])
+def test_liveness_takes_local_checks_only(check) -> None:
+    with pytest.raises(ConfigurationError, match=r"liveness=True .* local = True"):
+        make(check, liveness=True)
+
+
+async def test_with_an_initial_status_that_is_shown_until_the_first_run() -> None:
+    runner = make(lambda: None, period=FOREVER, initial="degraded")
+    assert (runner.shown, runner.has_run) == (CheckResult.degraded("not run yet"), False)
+    # Nobody has started the background: whoever asks gets a run.
+    assert (await ask(runner)).status == "healthy"
+    assert runner.has_run
+
+
+async def test_who_asks_gets_the_latest_result_of_the_background() -> None:
+    calls = []
+    runner = make(lambda: calls.append(1), period=FOREVER, initial="degraded")
+    assert runner.refresh is not None
+    runner.refresh.start()
+    assert (await ask(runner)).message == "not run yet"
+    with anyio.fail_after(10):
+        while not runner.has_run:  # noqa: ASYNC110 - what is waited for tells nobody
+            await anyio.sleep(0.001)
+    assert [(await ask(runner)).status for _ in range(3)] == ["healthy"] * 3
+    assert len(calls) == 1
+
+
+async def test_without_an_initial_status_the_first_asker_waits_for_the_first_run() -> None:
+    calls = []
+    runner = make(lambda: calls.append(1), period=FOREVER)
+    assert runner.refresh is not None
+    runner.refresh.start()
+    assert (await ask(runner)).status == "healthy"
+    assert len(calls) == 1
+    runner.refresh.stop()
+    await ask(runner)
+    assert len(calls) == 2
+
+
+def test_one_sync_check_is_not_called_twice_at_once_by_two_event_loops() -> None:
+    both, may_end = threading.Barrier(3, timeout=10), threading.Event()
+    calls, results = [], []
+
+    def check() -> bool:
+        calls.append(1)
+        return may_end.wait(10)
+
+    runner = make(check)
+
+    def serve() -> None:
+        async def main() -> CheckResult:
+            flight = runner.start()
+            await anyio.lowlevel.checkpoint()  # the run begins
+            both.wait()
+            return await flight.outcome()
+
+        results.append(asyncio.run(main()))
+
+    threads = [threading.Thread(target=serve) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    both.wait()
+    may_end.set()
+    for thread in threads:
+        thread.join(10)
+    assert [result.status for result in results] == ["healthy", "healthy"]
+    assert len(calls) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asgi_obs.errors import ConfigurationError
-from asgi_obs.health.state import Readiness, not_ready
+from asgi_obs.health.state import Readiness, ReadinessReport, not_ready
 
 
 def test_a_state_that_is_not_ready_has_its_reason() -> None:
@@ -22,3 +22,8 @@ def test_not_ready_is_starting_or_draining(state) -> None:
 def test_a_reason_is_required(reason) -> None:
     with pytest.raises(ConfigurationError, match="reason="):
         not_ready(reason, "draining")
+
+
+def test_what_has_a_reason_is_not_ready() -> None:
+    assert ReadinessReport("healthy", {}, "ready", None).ready
+    assert not ReadinessReport("unhealthy", {}, "ready", "unhealthy: database").ready
