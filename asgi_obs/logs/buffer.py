@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.exchange import Exchange, current_exchange
 from asgi_obs.logs.levels import AUDIT
+from asgi_obs.logs.selected import is_selected
 
 if TYPE_CHECKING:
     from asgi_obs.logs.handlers import LineHandler
@@ -34,8 +35,9 @@ _KEPT: Final = object()
 class RequestBuffer(logging.Filter):
     """Holds back the records of requests that are below the threshold; drops those from outside of requests.
 
-    Records at the threshold and above it pass. So that there are records below it, the loggers have to let them
-    through. Stand behind the handler's other filters: those behind do not see what is kept.
+    Records at the threshold and above it pass, and so do all of requests that are logged at DEBUG. So that there are
+    records below it, the loggers have to let them through. Stand behind the handler's other filters: those behind do
+    not see what is kept.
 
     Args:
         handler: The handler that this is a filter of.
@@ -62,6 +64,8 @@ class RequestBuffer(logging.Filter):
             if record.levelno >= self._threshold(record.name) or record.name == AUDIT:
                 return True
             exchange = current_exchange()
+            if is_selected(exchange):
+                return True
             if exchange is not None and exchange.outcome is None:  # a background task's error is not the request's
                 self._keep(exchange, self._handler.format(record), record.levelno)
         except Exception as error:  # noqa: BLE001 - fail open: a line too many is better than one too few

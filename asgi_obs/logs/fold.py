@@ -19,10 +19,12 @@ from typing import Final, NamedTuple
 
 from asgi_obs.classify import error_type
 from asgi_obs.errors import ConfigurationError, report
+from asgi_obs.exchange import current_exchange
 from asgi_obs.logs import records
 from asgi_obs.logs.levels import AUDIT
 from asgi_obs.logs.records import RequestRecord
 from asgi_obs.logs.safe import message_of, safe_text
+from asgi_obs.logs.selected import is_selected
 from asgi_obs.logs.signals import TERMINATE, call_on
 from asgi_obs.types import Clock
 
@@ -43,7 +45,8 @@ class Fold(logging.Filter):
     exception. The record that counts them has the message of the last one and the fields `repeated`, how many were
     held back, and `repeated_seconds`, from the one that passed to the last one. It belongs to no request.
 
-    Never held back are the records of the logger `audit` and the lines of requests.
+    Never held back are the records of the logger `audit`, the lines of requests, and all of requests that are logged
+    at DEBUG.
 
     Args:
         handler: The handler that this is a filter of.
@@ -75,7 +78,7 @@ class Fold(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is to be written now; never raises."""
         try:
-            return _is_exempt(record) or self._passes(record)
+            return _is_exempt(record) or is_selected(current_exchange()) or self._passes(record)
         except Exception as error:  # noqa: BLE001 - fail open: a line too many is better than one too few
             report("Fold.filter", error)
             return True

@@ -2,7 +2,8 @@
 
 The line is written when the exchange ends, through `logging` like any other: its fields are attributes of the
 record. Another one, at DEBUG, is written when the exchange starts, and one at ERROR if a background task fails.
-Lines of successes can be sampled (`Sampling`), headers and bodies added (`Capture`); neither costs while it is off.
+Lines of successes can be sampled (`Sampling`), headers and bodies added (`Capture`), and with `OPS_TOKEN` set single
+requests logged at DEBUG (`DebugHeader`), with both lines in any case; none of this costs while it is off.
 An exchange costs about 4 µs, and 7 with its line formatted as JSON and written: twice a bare `logging` call.
 """
 
@@ -15,15 +16,17 @@ from functools import lru_cache
 from typing import Any, Final
 
 from asgi_obs.errors import ConfigurationError, report
-from asgi_obs.exchange import Exchange, ExchangeMiddleware, HttpExchange, WebSocketExchange
+from asgi_obs.exchange import Exchange, ExchangeMiddleware, HttpExchange, WebSocketExchange, within_exchange
 from asgi_obs.logs.buffer import write_kept_lines
 from asgi_obs.logs.capture import Capture
 from asgi_obs.logs.client import TrustedProxies, has_credential, peer_address, scope_user_id
 from asgi_obs.logs.context import given_fields
+from asgi_obs.logs.debug_header import DebugHeader
 from asgi_obs.logs.fields import span_fields
 from asgi_obs.logs.records import make_record
 from asgi_obs.logs.safe import safe_text
 from asgi_obs.logs.sampling import Sampling
+from asgi_obs.logs.selected import SELECTED
 from asgi_obs.redaction import redactor_for, redactor_of
 from asgi_obs.settings import Settings
 from asgi_obs.types import ASGIApp, Observer
@@ -46,7 +49,8 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
     """Writes one log line for every HTTP request and every WebSocket session.
 
     Levels: ERROR for a status of 500 and above, for an application that raised, and for a response that was left
-    unfinished; INFO for all else. Requests to the ops paths get no line while they succeed. Stand inside of
+    unfinished; INFO for all else. Requests to the ops paths get none for a 503 and while they
+    succeed. Stand inside of
     `CorrelationIdMiddleware`, or the line at the start has no correlation ID yet.
 
     Args:
@@ -100,11 +104,15 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
         self._sampling = sampling if sampling.active else None
         self._capture = capture
         self._adds = self._sampling is not None or capture is not None
-        super().__init__(app, observers=(self,) if capture is None else (self, capture))
+        token = Settings.read("ops_token") if settings is None else settings.ops_token
+        self._may_select = bool(token)
+        observers: tuple[Observer, ...] = (self,) if capture is None else (self, capture)
+        super().__init__(app, observers=(DebugHeader(token), *observers) if token else observers)
 
     def on_start(self, exchange: Exchange) -> None:
         """Write the line at the start, if DEBUG is on."""
-        if self._logger.isEnabledFor(logging.DEBUG) and not exchange.operational:
+        selected = self._may_select and exchange.noted(SELECTED)
+        if (selected or self._logger.isEnabledFor(logging.DEBUG)) and not exchange.operational:
             fields = self._place(exchange)
             self._handle(logging.DEBUG, f"{_title(exchange, fields)} started", fields)
 
@@ -112,17 +120,18 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
         """Write the canonical line."""
         status = exchange.status or 0
         outcome = exchange.outcome
+        if exchange.operational and (status < 400 or status == 503) and outcome == "completed":
+            return  # a probe that fails is one of many: health says once what has changed
         if status >= 500 or outcome in _FAILED:
             level = logging.ERROR
             write_kept_lines(exchange)
         elif status >= 400:
             level = self._client_error_level
-        elif exchange.operational:
-            return
         else:
             level = logging.INFO
         logger = self._logger
-        if not logger.isEnabledFor(level):
+        selected = self._may_select and exchange.noted(SELECTED)
+        if not selected and not logger.isEnabledFor(level):
             return
         added = self._added(exchange) if self._adds else None
         if added is _LEFT_OUT:
@@ -140,7 +149,12 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
             message = f"{exchange.method} {fields['path']} {status}"
         if added:
             fields.update(added)
-        logger.handle(make_record(logger, level, message, fields, redactor=self._redactor, failure=failure))
+        record = make_record(logger, level, message, fields, redactor=self._redactor, failure=failure)
+        if selected:
+            with within_exchange(exchange):  # handlers look for it, and it may end outside of its own context
+                logger.handle(record)
+        else:
+            logger.handle(record)
 
     def on_return(self, exchange: Exchange) -> None:
         """Write a line for what a background task raised."""
@@ -155,7 +169,7 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
     def _added(self, exchange: Exchange) -> Mapping[str, Any]:
         """What sampling and capture add to the canonical line; `_LEFT_OUT` if there is to be none."""
         added: dict[str, Any] = {}
-        if self._sampling is not None:
+        if self._sampling is not None and not exchange.noted(SELECTED):
             rate = self._sampling.rate_if_kept(exchange)
             if rate is None:
                 return _LEFT_OUT

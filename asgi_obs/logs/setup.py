@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, Final
 
 from asgi_obs.errors import ConfigurationError, SettingsError
@@ -22,9 +21,12 @@ from asgi_obs.logs.formatter import StructuredLogFormatter
 from asgi_obs.logs.handlers import LineHandler
 from asgi_obs.logs.levels import AUDIT
 from asgi_obs.logs.request import LOGGER
+from asgi_obs.logs.selected import selection
 from asgi_obs.logs.servers import take_over_servers
 from asgi_obs.logs.stdout import StdoutHandler
+from asgi_obs.logs.temporary import temporary_levels
 from asgi_obs.logs.text import TextLogFormatter, wants_colour
+from asgi_obs.logs.thresholds import root_level, threshold_of
 from asgi_obs.logs.warnings import capture_warnings
 from asgi_obs.settings import LOG_LEVELS, Settings
 
@@ -103,7 +105,7 @@ def _handlers(settings: Settings) -> dict[str, LineHandler]:
         handler.setFormatter(_formatter(settings, handler))
     root = handlers[ROOT]
     if settings.log_buffer_lines:
-        root.addFilter(RequestBuffer(root, _threshold_of(settings), settings.log_buffer_lines))
+        root.addFilter(RequestBuffer(root, threshold_of, settings.log_buffer_lines))
     if settings.log_fold_seconds:
         root.addFilter(Fold(root, settings.log_fold_seconds))
     return handlers
@@ -124,19 +126,6 @@ def _formatter(settings: Settings, handler: LineHandler) -> logging.Formatter:
     return TextLogFormatter(settings=settings, colour=isinstance(handler, StdoutHandler) and wants_colour(sys.stdout))
 
 
-def _threshold_of(settings: Settings) -> Callable[[str], int]:
-    """Tells the level that is configured for a logger: its own, or that of the nearest one above it."""
-    levels = {name: _number(level) for name, level in settings.log_levels}
-
-    @lru_cache(maxsize=1024)
-    def threshold(name: str) -> int:
-        while name and name not in levels:
-            name = name.rpartition(".")[0]
-        return levels.get(name, _number(settings.log_level))
-
-    return threshold
-
-
 def _number(level: str) -> int:
     number: int = logging.getLevelName(level)  # of a name it tells the number
     return number
@@ -145,6 +134,7 @@ def _number(level: str) -> int:
 def _replace_handlers(handlers: Mapping[str, LineHandler]) -> None:
     before, _InForce.handlers = _InForce.handlers, handlers
     for name, handler in handlers.items():
+        selection.guard(handler)
         logging.getLogger(name).addHandler(handler)
     for name, handler in before.items():
         logging.getLogger(name).removeHandler(handler)
@@ -152,13 +142,17 @@ def _replace_handlers(handlers: Mapping[str, LineHandler]) -> None:
 
 
 def _replace_levels(before: Settings | None, settings: Settings) -> None:
-    for name, _ in before.log_levels if before is not None else ():
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    for name, level in settings.log_levels:
-        logging.getLogger(name).setLevel(_number(level))
-    least = _number(settings.log_level)
-    # What is kept in case of an error has to be logged first.
-    logging.getLogger().setLevel(min(least, logging.DEBUG) if settings.log_buffer_lines else least)
+    with temporary_levels.lifted():
+        for name, _ in before.log_levels if before is not None else ():
+            logging.getLogger(name).setLevel(logging.NOTSET)
+        for name, level in settings.log_levels:
+            logging.getLogger(name).setLevel(_number(level))
+        root_level.mean(_number(settings.log_level))
+        # What is kept in case of an error has to be logged first.
+        if settings.log_buffer_lines:
+            root_level.lower(RequestBuffer, logging.DEBUG)
+        else:
+            root_level.lift(RequestBuffer)
 
 
 def _audit(before: Settings | None, settings: Settings) -> None:

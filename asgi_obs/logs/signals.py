@@ -1,9 +1,10 @@
 """Signals: what handlers do on SIGUSR1, which tells them to open their files anew, and on SIGTERM.
 
-Each signal then goes to the handler that was there before. A server such as uvicorn has its own for SIGTERM while it
-serves, puts back the one from before, and sends the signal to itself again: the process then dies at once, without
-the functions of `atexit`. So ours has to come first whichever was installed first, and is installed again when
-`call_on` finds another in its place. It costs nothing until a signal comes.
+A signal may be held back first, for load balancers to see that the service is about to leave. Then it goes to the
+handler that was there before. A server such as uvicorn has its own for SIGTERM while it serves, puts back the one from
+before, and sends the signal to itself again: the process then dies at once, without the functions of `atexit`. So ours
+has to come first whichever was installed first, and is installed again when `call_on` or `hold` finds another in its
+place. It costs nothing until a signal comes.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from weakref import WeakMethod
 
 from asgi_obs.errors import report
 
-__all__ = ["REOPEN", "TERMINATE", "call_on"]
+__all__ = ["REOPEN", "TERMINATE", "call_on", "hold"]
 
 TERMINATE: Final[int] = signal.SIGTERM
 REOPEN: Final[int | None] = getattr(signal, "SIGUSR1", None)
 """Windows has no such signal."""
 
 _methods: Final[dict[int, tuple[WeakMethod[Any], ...]]] = {}
+_holders: Final[dict[int, tuple[WeakMethod[Any], ...]]] = {}
 
 
 def call_on(number: int | None, method: Callable[[], object]) -> None:
@@ -38,10 +40,25 @@ def call_on(number: int | None, method: Callable[[], object]) -> None:
         method: A bound method. What it raises is reported.
     """
     if number is not None:
-        others = (known for known in _methods.get(number, ()) if known() not in {None, method})
-        _methods[number] = (*others, WeakMethod(method))
-        with suppress(ValueError):  # another thread, or a subinterpreter
-            _install(number)
+        _add(_methods, number, method)
+
+
+def hold(number: int, method: Callable[[], bool]) -> None:
+    """Have a method decide whether a signal waits, as long as its object exists.
+
+    Args:
+        number: The signal.
+        method: A bound method, called when the signal comes, in the middle of anything. True: nobody hears of the
+            signal now, and the method sees to it that it is sent again. What it raises is reported, and means no.
+    """
+    _add(_holders, number, method)
+
+
+def _add(known: dict[int, tuple[WeakMethod[Any], ...]], number: int, method: Callable[[], object]) -> None:
+    others = (other for other in known.get(number, ()) if other() not in {None, method})
+    known[number] = (*others, WeakMethod(method))
+    with suppress(ValueError):  # another thread, or a subinterpreter
+        _install(number)
 
 
 class _Chained:
@@ -55,7 +72,9 @@ class _Chained:
         self._previous = previous
 
     def __call__(self, number: int, frame: FrameType | None) -> Any:
-        _call(number)
+        if any(_call(_holders, number)):
+            return None
+        _call(_methods, number)
         if callable(self._previous):
             return self._previous(number, frame)
         if self._previous is signal.SIG_DFL and number != REOPEN:
@@ -72,11 +91,14 @@ def _install(number: int) -> None:
         signal.signal(number, _Chained(previous))
 
 
-def _call(number: int) -> None:
-    for known in _methods[number]:
-        method = known()
+def _call(known: dict[int, tuple[WeakMethod[Any], ...]], number: int) -> list[object]:
+    """What all of the methods return, in a list, for each of them has to be called."""
+    answers: list[object] = []
+    for reference in known.get(number, ()):
+        method = reference()
         try:
             if method is not None:
-                method()
+                answers.append(method())
         except Exception as error:  # noqa: BLE001 - fail open: the others, and whoever comes after, have to be called
             report("signals", error)
+    return answers

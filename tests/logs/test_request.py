@@ -315,8 +315,10 @@ async def test_nothing_is_written_below_the_level_of_the_logger(serve: Any, sink
     assert [line["status_code"] for line in sink.lines] == [500]
 
 
-@pytest.mark.parametrize(("status", "written"), [(200, 0), (404, 1), (503, 1)])
-async def test_ops_paths_are_left_out_while_they_succeed(serve: Any, sink: Any, status: int, written: int) -> None:
+@pytest.mark.parametrize(("status", "written"), [(200, 0), (404, 1), (500, 1), (503, 0)])
+async def test_ops_paths_are_left_out_while_they_succeed_and_when_a_probe_fails(
+    serve: Any, sink: Any, status: int, written: int
+) -> None:
     def mark() -> None:
         exchange = current_exchange()
         assert exchange is not None

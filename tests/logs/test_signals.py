@@ -19,7 +19,7 @@ from asgi_obs.logs import queued, signals
 from asgi_obs.logs.files import FileHandler
 from asgi_obs.logs.fold import Fold
 from asgi_obs.logs.handlers import LineHandler
-from asgi_obs.logs.signals import call_on
+from asgi_obs.logs.signals import call_on, hold
 from tests.logs.sinks import Lines
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -29,6 +29,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     monkeypatch.setattr(signals, "_methods", {})
+    monkeypatch.setattr(signals, "_holders", {})
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     yield
@@ -55,6 +56,16 @@ class Told:
 
     def tell(self) -> None:
         self.times += 1
+
+
+class Holding:
+    """Holds a signal back as long as it is told to."""
+
+    def __init__(self, *answers: bool) -> None:
+        self.answers = list(answers)
+
+    def decide(self) -> bool:
+        return self.answers.pop(0)
 
 
 class Failing(Told):
@@ -218,3 +229,37 @@ handler.write("never")
     assert done.returncode == -signal.SIGTERM
     assert done.stdout.split() == [str(number) for number in range(1_000)]
     assert done.stderr == ""
+
+
+def test_nobody_hears_of_a_signal_that_is_held_until_it_is_sent_again() -> None:
+    received, told, holding = Received(signal.SIGTERM), Told(), Holding(True, False)
+    call_on(signal.SIGTERM, told.tell)
+    hold(signal.SIGTERM, holding.decide)
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert (told.times, received.numbers) == (0, [])
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert (told.times, received.numbers) == (1, [signal.SIGTERM])
+
+
+def test_all_who_hold_a_signal_hear_of_it_and_one_is_enough() -> None:
+    received, first, second = Received(signal.SIGTERM), Holding(True), Holding(False)
+    hold(signal.SIGTERM, first.decide)
+    hold(signal.SIGTERM, second.decide)
+
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    assert (first.answers, second.answers, received.numbers) == ([], [], [])
+
+
+def test_one_who_cannot_decide_or_is_gone_holds_nothing() -> None:
+    received, undecided, gone = Received(signal.SIGTERM), Holding(), Holding(True)
+    hold(signal.SIGTERM, undecided.decide)
+    hold(signal.SIGTERM, gone.decide)
+    del gone
+    gc.collect()
+
+    os.kill(os.getpid(), signal.SIGTERM)
+
+    assert received.numbers == [signal.SIGTERM]
