@@ -49,6 +49,7 @@ HEAVY = (
     "yaml",
     "structlog",
     "loguru",
+    "redis",
     "gunicorn",
     "hypercorn",
 )

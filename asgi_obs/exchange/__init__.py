@@ -16,6 +16,7 @@ from asgi_obs.exchange.middleware import (
     ExchangeMiddleware,
     current_exchange,
     failed_exchange,
+    running_exchange,
     within_exchange,
 )
 from asgi_obs.exchange.websocket import WebSocketExchange
@@ -28,5 +29,6 @@ __all__ = [
     "WebSocketExchange",
     "current_exchange",
     "failed_exchange",
+    "running_exchange",
     "within_exchange",
 ]

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FrameType
 from typing import Any, Final
 
 from asgi_obs.errors import ConfigurationError, report_call
@@ -22,7 +23,14 @@ from asgi_obs.exchange.websocket import WebSocketExchange
 from asgi_obs.routes import Routes
 from asgi_obs.types import ASGIApp, Message, Observer, Receive, RouteResolver, Scope, Send
 
-__all__ = ["SCOPE_KEY", "ExchangeMiddleware", "current_exchange", "failed_exchange", "within_exchange"]
+__all__ = [
+    "SCOPE_KEY",
+    "ExchangeMiddleware",
+    "current_exchange",
+    "failed_exchange",
+    "running_exchange",
+    "within_exchange",
+]
 
 SCOPE_KEY: Final = "asgi_obs.exchange"
 """Where the scope of a request holds its exchange while the application runs."""
@@ -56,12 +64,28 @@ def failed_exchange(error: BaseException | None) -> Exchange | None:
     """The exchange that `error` came out of, for whoever handles it behind the exchange: the server's log."""
     traceback = None if error is None else error.__traceback__
     while traceback is not None:
-        frame = traceback.tb_frame
-        if frame.f_code is ExchangeMiddleware.__call__.__code__:
-            exchange: Exchange | None = frame.f_locals.get("exchange")
-            return exchange
+        if _opens_exchange(traceback.tb_frame):
+            return _opened_by(traceback.tb_frame)
         traceback = traceback.tb_next
     return None
+
+
+def running_exchange(frame: FrameType | None) -> Exchange | None:
+    """The exchange that a thread is busy with whose innermost frame this is, for whoever looks from another thread."""
+    while frame is not None:
+        if _opens_exchange(frame):
+            return _opened_by(frame)
+        frame = frame.f_back
+    return None
+
+
+def _opens_exchange(frame: FrameType) -> bool:
+    return frame.f_code is ExchangeMiddleware.__call__.__code__
+
+
+def _opened_by(frame: FrameType) -> Exchange | None:
+    exchange: Exchange | None = frame.f_locals.get("exchange")
+    return exchange
 
 
 class ExchangeMiddleware:

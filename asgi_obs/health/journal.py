@@ -71,8 +71,9 @@ class Journal:
             _say(logging.INFO, "readiness is ready, was not_ready")
         else:
             # Starting and draining are somebody's wish, a check that fails is nobody's.
-            level = logging.WARNING if answer.state == "ready" else logging.INFO
-            _say(level, "readiness is not_ready, was ready: %s: %s", answer.state, answer.reason)
+            is_wanted = answer.state != "ready"
+            reason = f"{answer.state}: {answer.reason}" if is_wanted else answer.reason
+            _say(logging.INFO if is_wanted else logging.WARNING, "readiness is not_ready, was ready: %s", reason)
 
     def _in_metrics(self, record: Callable[[HealthMetrics], None]) -> None:
         for metrics in self._metrics:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import logging
+import sys
 import threading
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from asgi_obs.exchange import (
     ExchangeMiddleware,
     current_exchange,
     failed_exchange,
+    running_exchange,
     within_exchange,
 )
 from asgi_obs.testing import drive, http_scope, websocket_scope
@@ -830,3 +832,16 @@ def test_work_for_an_exchange_can_be_done_in_the_context_of_another():
 
     asyncio.run(drive(ExchangeMiddleware(app), http_scope()))
     assert seen == [None, True]
+
+
+def test_the_exchange_that_a_thread_is_busy_with_is_found_from_its_frames(recorder):
+    found = []
+
+    async def app(scope, receive, send):
+        found.append(running_exchange(sys._getframe()))
+        await plain(scope, receive, send)
+
+    asyncio.run(drive(ExchangeMiddleware(app, observers=[recorder]), http_scope()))
+
+    assert found == recorder.ended
+    assert (running_exchange(sys._getframe()), running_exchange(None)) == (None, None)

@@ -77,7 +77,7 @@ async def test_a_change_of_readiness_is_logged_once_and_counted(caplog: pytest.L
     for _ in range(4):
         await health.ready()
     assert [line for line in lines(caplog) if "readiness" in line[1]] == [
-        ("WARNING", "readiness is not_ready, was ready: ready: unhealthy: database"),
+        ("WARNING", "readiness is not_ready, was ready: unhealthy: database"),
         ("INFO", "readiness is ready, was not_ready"),
     ]
     assert readiness(metrics) == (1.0, 1.0)
