@@ -24,17 +24,22 @@ from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFam
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-__all__ = ["HotCounter", "HotGauge", "HotHistogram", "is_safe"]
+__all__ = ["HotCounter", "HotGauge", "HotHistogram", "has_gil", "is_safe"]
 
 C = TypeVar("C")
 
 _MULTIPROCESS: Final = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
 
+def has_gil() -> bool:
+    """Whether one thread runs at a time."""
+    gil_enabled = getattr(sys, "_is_gil_enabled", None)  # Python 3.13 and later
+    return gil_enabled is None or gil_enabled()
+
+
 def is_safe() -> bool:
     """Whether what is counted here is neither lost between threads nor hidden from other processes."""
-    gil_enabled = getattr(sys, "_is_gil_enabled", None)  # Python 3.13 and later
-    return (gil_enabled is None or gil_enabled()) and not any(name in os.environ for name in _MULTIPROCESS)
+    return has_gil() and not any(name in os.environ for name in _MULTIPROCESS)
 
 
 class CounterChild:

@@ -18,11 +18,14 @@ from asgi_obs.metrics.catalogue.process import PROCESS
 from asgi_obs.metrics.catalogue.server import SERVER
 from asgi_obs.metrics.declaration import Metric
 from asgi_obs.metrics.hot import HotCounter, HotGauge, HotHistogram, is_safe
+from asgi_obs.metrics.multiprocess import install
 
 __all__ = ["CATALOGUE", "create", "process_wide"]
 
 CATALOGUE: Final[dict[str, Metric]] = {metric.name: metric for metric in (*SERVER, *PROCESS, *HEALTH, *CLIENTS, *OWN)}
 """Every metric, by name."""
+
+install()  # before the first metric is made
 
 
 def _build(metric: Metric) -> Any:
