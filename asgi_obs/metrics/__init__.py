@@ -6,7 +6,8 @@ labels      the cap on the series of a family; the values of the labels method, 
 http        MetricsMiddleware, and the http_* families
 websocket   the websocket_* families
 sse         the sse_* families, and the parser that counts events
-process     process_cpu_usage_percent, process_memory_usage_bytes and service_info, read when scraped
+process     the process itself: CPU, memory, event loops, threads, garbage; and service_info
+multiprocess  right numbers when several processes serve one port
 """
 
 from asgi_obs.metrics.http import MetricsMiddleware
