@@ -1,34 +1,54 @@
-"""The metrics of a registry as text, in the format the scraper asks for.
+"""The metrics of a registry as text, in the format the scraper asks for, for as many scrapers as there may be.
 
-A rendering runs in a thread, off the event loop, and scrapes that ask for the same at the same time share one.
-Formats: Prometheus text 0.0.4 (default) and 1.0.0, OpenMetrics 1.0.0;
-https://prometheus.io/docs/instrumenting/content_negotiation/.
+A rendering runs in a thread, off the event loop, and scrapes that ask for the same at the same time share one, to its
+end, whoever of them goes away. There are limits, as promhttp has them (`MaxRequestsInFlight` and `Timeout` in
+https://pkg.go.dev/github.com/prometheus/client_golang/prometheus/promhttp#HandlerOpts): who comes too many or waits
+too long gets a 503. A rendering that hangs keeps its thread, one of few, until it returns; nothing piles up behind it.
 """
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Final, TypeAlias
 
+from anyio import move_on_after
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
-from asgi_obs.health.concurrency import SingleFlight, ThreadRoom
-from asgi_obs.ops.answer import Answer, Header
+from asgi_obs.errors import report
+from asgi_obs.health.concurrency import SingleFlight, ThreadCall, ThreadRoom
+from asgi_obs.health.forks import Guard
+from asgi_obs.metrics.multiprocess import view_of
+from asgi_obs.metrics.process.monitor import sample_if_stale
+from asgi_obs.ops.answer import Answer, Header, json_answer
+from asgi_obs.ops.negotiation import Encoder, accepts_gzip, choose_format
+from asgi_obs.ops.rendering import render
 
 __all__ = ["Exposition"]
 
-OPENMETRICS: Final = "application/openmetrics-text"
+MAX_RENDERINGS: Final = 4
+"""Renderings at a time, each of something else: another format, other names, compressed or not."""
+
+TIMEOUT: Final = 10.0
+"""Seconds that a scrape may take; Prometheus waits for as long."""
 
 GZIP_LEVEL: Final = 6
 """10,000 series shrink to 7 % of their size with it; level 9 takes three times as long for hardly less."""
 
-_ANY_TEXT: Final = frozenset({"text/plain", "text/*", "*/*"})
-_VERSIONS: Final = {OPENMETRICS: frozenset({"", "1.0.0"}), "text/plain": frozenset({"", "0.0.4", "1.0.0"})}
+_TOO_MANY: Final = json_answer({"detail": "too many scrapes at a time"}, status=503)
+_TOO_LATE: Final = json_answer({"detail": "the metrics could not be read in time"}, status=503)
 
-# More than one rendering at a time only where scrapers ask for different things: they would share one core.
-_threads: Final = ThreadRoom("asgi_obs.exposition", size=2)
+_Kind: TypeAlias = tuple[str, bool, frozenset[str]]
+"""What a scrape asks for: the content type, whether compressed, the names."""
+
+
+@dataclass(frozen=True)
+class _Rendering:
+    call: ThreadCall[Answer]
+    deadline: float
 
 
 class Exposition:
@@ -41,9 +61,12 @@ class Exposition:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self._flight: SingleFlight[Answer] = SingleFlight()
+        self._threads = ThreadRoom("asgi_obs.exposition", size=MAX_RENDERINGS)
+        self._guard = Guard()
+        self._renderings: dict[_Kind, _Rendering] = {}
 
     async def answer(self, accept: str = "", accept_encoding: str = "", names: Iterable[str] = ()) -> Answer:
-        """Render the metrics.
+        """Render the metrics; a 503 if there are too many renderings, or if it takes more than 10 s.
 
         Args:
             accept: The request's `Accept`.
@@ -53,56 +76,47 @@ class Exposition:
         Raises:
             Exception: What a collector raises.
         """
-        encoder, content_type = _choose_format(accept)
-        wanted = frozenset(names)
-        compressed = _accepts_gzip(accept_encoding)
+        encode, content_type = choose_format(accept)
+        kind = (content_type, accepts_gzip(accept_encoding), frozenset(names))
+        return await self._flight.run(kind, partial(self._answer, kind, partial(self._render, encode, kind)))
 
-        def render() -> Answer:
-            registry = self._registry.restricted_registry(wanted) if wanted else self._registry
-            body = encoder(registry)
-            headers: tuple[Header, ...] = ((b"content-type", content_type.encode("ascii")),)
-            if compressed:
-                body = gzip.compress(body, GZIP_LEVEL)
-                headers += ((b"content-encoding", b"gzip"),)
-            return Answer(body, headers)
+    async def _answer(self, kind: _Kind, function: Callable[[], Answer]) -> Answer:
+        rendering = self._begin(kind, function)
+        if rendering is None:
+            return _TOO_MANY
+        error = TimeoutError(f"a collector has not returned within {TIMEOUT} seconds")
+        try:
+            with move_on_after(rendering.deadline - monotonic()):
+                return await self._threads.outcome(rendering.call)
+        except TimeoutError as raised:  # such as that other processes have the files of the metrics locked
+            error = raised
+        finally:
+            self._forget()
+        report("Exposition.answer", error)
+        return _TOO_LATE
 
-        return await self._flight.run((content_type, wanted, compressed), lambda: _threads.run(render))
+    def _begin(self, kind: _Kind, function: Callable[[], Answer]) -> _Rendering | None:
+        """The rendering of a kind that is going on, even if it is overdue, or a new one; None if there is no room."""
+        self._forget()
+        with self._guard:
+            if kind not in self._renderings:
+                if len(self._renderings) >= MAX_RENDERINGS:
+                    return None
+                self._renderings[kind] = _Rendering(self._threads.submit(function), monotonic() + TIMEOUT)
+            return self._renderings[kind]
 
+    def _forget(self) -> None:
+        """Let go of what has ended, and of its text."""
+        with self._guard:
+            self._renderings = {kind: it for kind, it in self._renderings.items() if it.call in self._threads}
 
-def _choose_format(accept: str) -> tuple[Callable[[Any], bytes], str]:
-    """The encoder and the content type: those of the most wanted media range that we have."""
-    for media_range in _by_preference(accept):
-        media_type, *parameters = (part.strip() for part in media_range.split(";"))
-        version = next((p.removeprefix("version=") for p in parameters if p.startswith("version=")), "")
-        # The version would go into our content type as it came: only one that we know may.
-        if version in _VERSIONS.get(media_type, ()) or media_type in _ANY_TEXT - _VERSIONS.keys():
-            return choose_encoder(media_range)
-    return choose_encoder("")
-
-
-def _accepts_gzip(accept_encoding: str) -> bool:
-    return any(coding == "gzip" for coding in _by_preference(accept_encoding.lower()))
-
-
-def _by_preference(header: str) -> Iterator[str]:
-    """The elements of an `Accept` header without their weights, the most wanted first, the refused left out."""
-    weighted = []
-    for element in header.split(","):
-        value, *parameters = (part.strip() for part in element.split(";"))
-        weight = 1.0
-        for parameter in parameters:
-            if parameter.lower().startswith("q="):
-                weight = _weight(parameter[2:])
-            else:
-                value += f";{parameter}"
-        if weight > 0:
-            weighted.append((weight, value))
-    weighted.sort(key=lambda item: item[0], reverse=True)  # stable: among equals the first one named
-    return (value for _, value in weighted)
-
-
-def _weight(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
+    def _render(self, encode: Encoder, kind: _Kind) -> Answer:
+        content_type, compressed, names = kind
+        sample_if_stale()
+        view = view_of(self._registry)
+        body = render(view.restricted_registry(names) if names else view, encode)
+        headers: tuple[Header, ...] = ((b"content-type", content_type.encode("ascii")),)
+        if compressed:
+            body = gzip.compress(body, GZIP_LEVEL)
+            headers += ((b"content-encoding", b"gzip"),)
+        return Answer(body, headers)
