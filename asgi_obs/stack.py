@@ -20,6 +20,7 @@ from asgi_obs.health import HealthRegistry
 from asgi_obs.logs import RequestLoggingMiddleware
 from asgi_obs.metrics import MetricsMiddleware
 from asgi_obs.ops import OpsApp, mount_ops
+from asgi_obs.ops.auth import Authorize
 from asgi_obs.settings import Settings
 from asgi_obs.tracing import TracingMiddleware
 from asgi_obs.tracing.native import turn_off_tracing
@@ -39,12 +40,14 @@ class Observability:
         health: The checks behind `/health` and `/health/ready`; None starts an empty registry.
         tracer_provider: Makes the spans; None is OpenTelemetry's global provider.
         route_resolver: Tells the route templates of a framework that is not known here.
+        authorize: A credential of your own for the ops paths; see `OpsApp`.
 
     Attributes:
         settings: The settings in force.
         registry: The metrics registry.
         health: The health registry; add checks to it at any time.
-        ops: The ops application: `/metrics`, `/health`, `/health/ready`, `/health/live`.
+        ops: The ops application: `/metrics`, `/health`, `/health/ready`, `/health/live` and, with a credential,
+            `/info`, `/loggers`, `/tasks`.
 
     Raises:
         SettingsError: An environment variable has a value that is not allowed.
@@ -59,17 +62,18 @@ class Observability:
         health: HealthRegistry | None = None,
         tracer_provider: TracerProvider | None = None,
         route_resolver: RouteResolver | None = None,
+        authorize: Authorize | None = None,
     ) -> None:
         self.settings = Settings() if settings is None else settings
         self.registry = REGISTRY if registry is None else registry
         self.health = HealthRegistry() if health is None else health
-        self.ops = OpsApp(health=self.health, registry=self.registry, settings=self.settings)
+        self.ops = OpsApp(health=self.health, registry=self.registry, settings=self.settings, authorize=authorize)
         self._tracer_provider = tracer_provider
         self._route_resolver = route_resolver
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """The application observed from outside, with the ops paths in front of its own."""
-        ops = mount_ops(app, self.ops)
+        ops = mount_ops(app, self.ops, self.settings.ops_prefix)
         stack: ASGIApp = RequestLoggingMiddleware(ops, settings=self.settings)
         stack = MetricsMiddleware(stack, registry=self.registry)
         stack = TracingMiddleware(stack, tracer_provider=self._tracer_provider, settings=self.settings)

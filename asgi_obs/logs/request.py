@@ -49,9 +49,8 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
     """Writes one log line for every HTTP request and every WebSocket session.
 
     Levels: ERROR for a status of 500 and above, for an application that raised, and for a response that was left
-    unfinished; INFO for all else. Requests to the ops paths get none for a 503 and while they
-    succeed. Stand inside of
-    `CorrelationIdMiddleware`, or the line at the start has no correlation ID yet.
+    unfinished; INFO for all else. Requests to the ops paths get no line while they succeed, and none for a 503. Stand
+    inside of `CorrelationIdMiddleware`, or the line at the start has no correlation ID yet.
 
     Args:
         app: The ASGI application to wrap.

@@ -1,4 +1,4 @@
-"""The answers of the ops app: small, complete, never cached, never guessed at by a browser."""
+"""The answers of the ops app: small, complete, never cached, never guessed at or embedded by a browser."""
 
 from __future__ import annotations
 
@@ -10,11 +10,22 @@ import orjson
 
 from asgi_obs.types import Send
 
-__all__ = ["Answer", "Header", "json_answer", "send_answer"]
+__all__ = ["RETRY_AFTER", "Answer", "Header", "json_answer", "send_answer", "text_answer"]
 
 Header = tuple[bytes, bytes]
 
-_ALWAYS: Final[tuple[Header, ...]] = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+RETRY_AFTER: Final[Header] = (b"retry-after", b"5")
+"""Seconds; of every 503 (RFC 9110, section 10.2.3)."""
+
+_ALWAYS: Final[tuple[Header, ...]] = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+)
+"""https://cheatsheetseries.owasp.org/cheatsheets/REST_Security_Cheat_Sheet.html#security-headers"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +43,20 @@ class Answer:
     status: int = 200
 
 
-def json_answer(content: Any, *, status: int = 200, headers: Iterable[Header] = ()) -> Answer:
-    """An answer in JSON."""
-    return Answer(orjson.dumps(content), ((b"content-type", b"application/json"), *headers), status)
+def json_answer(
+    content: Any, *, status: int = 200, headers: Iterable[Header] = (), media_type: bytes = b"application/json"
+) -> Answer:
+    """An answer in JSON; a 503 says when to ask again."""
+    return Answer(orjson.dumps(content), _headers(media_type, status, headers), status)
+
+
+def text_answer(text: str, *, status: int = 200) -> Answer:
+    """An answer in plain text."""
+    return Answer(text.encode(), _headers(b"text/plain; charset=utf-8", status, ()), status)
+
+
+def _headers(media_type: bytes, status: int, headers: Iterable[Header]) -> tuple[Header, ...]:
+    return ((b"content-type", media_type), *headers, *((RETRY_AFTER,) if status == 503 else ()))
 
 
 async def send_answer(answer: Answer, send: Send, *, head: bool) -> None:

@@ -1,4 +1,4 @@
-"""The ops app: `/metrics`, `/health`, `/health/ready` and `/health/live`.
+"""The ops app: `/metrics`, `/health`, `/health/ready`, `/health/live`, `/info`, `/loggers` and `/tasks`.
 
 An ASGI application without routing, middleware or lifespan of its own, so that it can be mounted at any prefix
 of any framework, put in front of any application (`mount_ops`), or served alone.
@@ -6,46 +6,57 @@ of any framework, put in front of any application (`mount_ops`), or served alone
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timezone
-from typing import Any, Final, TypeAlias
-from urllib.parse import parse_qs
+from collections.abc import Iterable
+from typing import Any, Final
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, Counter
 
 from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.exchange import SCOPE_KEY
-from asgi_obs.health import CheckResult, HealthRegistry
-from asgi_obs.health.registry import READINESS
+from asgi_obs.health import HealthRegistry
+from asgi_obs.logs import audit_log
+from asgi_obs.metrics.catalogue import create
 from asgi_obs.metrics.process import register_process_metrics
 from asgi_obs.ops.answer import Answer, json_answer, send_answer
+from asgi_obs.ops.auth import Authorize, Guard
+from asgi_obs.ops.endpoint import Endpoint
 from asgi_obs.ops.exposition import Exposition
+from asgi_obs.ops.info import Info
+from asgi_obs.ops.lifecycle import Lifecycle
+from asgi_obs.ops.loggers import Loggers
+from asgi_obs.ops.probes import Probes
+from asgi_obs.ops.request import OpsRequest
+from asgi_obs.ops.tasks import Tasks
 from asgi_obs.routes.path import below
 from asgi_obs.settings import Settings
 from asgi_obs.types import Receive, Scope, Send
 
 __all__ = ["OpsApp", "routed_path"]
 
-_Endpoint: TypeAlias = Callable[[Scope], Awaitable[Answer]]
-
 _NOT_FOUND: Final = json_answer({"detail": "Not Found"}, status=404)
-_NOT_ALLOWED: Final = json_answer({"detail": "Method Not Allowed"}, status=405, headers=((b"allow", b"GET, HEAD"),))
 _FAILED: Final = json_answer({"detail": "Internal Server Error"}, status=500)
-_ALIVE: Final = json_answer({"status": "alive"})
-_READY: Final = json_answer({"status": "ready"})
 
 
 class OpsApp:
-    """Serves metrics and health.
+    """Serves metrics, health, and control of the running process.
 
-    Every path is answered with and without a trailing slash, to GET and HEAD.
+    Every path is answered with and without a trailing slash, never by a redirect. The bare status of readiness and
+    liveness is for everybody; all else needs the credential of the settings, if they have one. Control
+    (`/info`, `/loggers`, `/tasks`) is there only if they do.
 
     Args:
         health: The checks; default an empty registry, which is healthy. Its metrics go to `registry`.
         registry: The metrics; default the one that prometheus_client uses by default. Process and service
             metrics are added to it.
-        settings: The version in the answers, the service in the metrics. In production the texts of exceptions
-            stay out of the answers.
+        settings: Which endpoints there are, who may ask them, what may be told; default those of the environment.
+        authorize: A credential of your own: takes the scope of a request, and says, now or when awaited, whether who
+            sent it may read everything: True, or his name.
+
+    Attributes:
+        health: The checks.
+        registry: The metrics.
+        settings: The settings.
+        lifecycle: How the service comes and goes.
 
     Raises:
         ConfigurationError: An argument is of another type.
@@ -57,31 +68,70 @@ class OpsApp:
         health: HealthRegistry | None = None,
         registry: CollectorRegistry | None = None,
         settings: Settings | None = None,
+        authorize: Authorize | None = None,
     ) -> None:
         self.health = _of_type(HealthRegistry, "health", HealthRegistry() if health is None else health)
         self.registry = _of_type(CollectorRegistry, "registry", REGISTRY if registry is None else registry)
         self.settings = _of_type(Settings, "settings", Settings() if settings is None else settings)
+        self.lifecycle = Lifecycle(self.health, self.settings)
+        self._guard = Guard(self.settings, authorize)
+        self._denied: Counter = create("ops_requests_denied_total", self.registry)
         self._exposition = Exposition(self.registry)
-        self._describe = _publicly if self.settings.environment == "production" else _in_full
-        self._endpoints: Mapping[str, _Endpoint] = {
-            "/metrics": self._metrics,
-            "/health": self._health,
-            "/health/ready": self._ready,
-            "/health/live": self._live,
-        }
+        self._exact: dict[str, Endpoint] = {}
+        self._parents: dict[str, Endpoint] = {}
+        for endpoint in self._endpoints():
+            parent, _, last = endpoint.path.rpartition("/")
+            if last.startswith("{"):
+                self._parents[parent] = endpoint
+            else:
+                self._exact[endpoint.path] = endpoint
         register_process_metrics(self.registry, settings=self.settings)
         self.health.export(self.registry, self.settings.service_name)
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The paths that are served, without trailing slash."""
-        return tuple(self._endpoints)
+    def _endpoints(self) -> Iterable[Endpoint]:
+        """Those that are switched on."""
+        probes = Probes(self.health, self.settings)
+        loggers = Loggers()
+        all_of_them = [
+            Endpoint("metrics", "/metrics", self._metrics),
+            Endpoint("health", "/health", probes.health),
+            Endpoint("health", "/health/{group}", probes.health),
+            Endpoint("ready", "/health/ready", probes.ready, "open"),
+            Endpoint("live", "/health/live", probes.live, "open"),
+            Endpoint("info", "/info", Info(self.settings), "control"),
+            Endpoint("loggers", "/loggers", loggers, "control"),
+            Endpoint("loggers", "/loggers/{name}", loggers, "control", ("GET", "PUT")),
+            Endpoint("tasks", "/tasks", Tasks(), "control"),
+        ]
+        if self.settings.probe_aliases:
+            all_of_them += [
+                Endpoint("ready", "/readyz", probes.ready, "open"),
+                Endpoint("live", "/livez", probes.live, "open"),
+            ]
+        return (
+            endpoint
+            for endpoint in all_of_them
+            if endpoint.name in self.settings.ops_endpoints
+            and (endpoint.access != "control" or self._guard.needs_credential)
+        )
+
+    def match(self, path: str) -> tuple[Endpoint, str] | None:
+        """The endpoint of a path, and the argument in it; None if there is none."""
+        path = path.removesuffix("/")
+        endpoint = self._exact.get(path)
+        if endpoint is not None:
+            return endpoint, ""
+        parent, _, argument = path.rpartition("/")
+        endpoint = self._parents.get(parent)
+        if endpoint is None or not argument or (endpoint.name == "health" and argument not in self.health.groups):
+            return None
+        return endpoint, argument
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; as the root application, the server's lifespan and a WebSocket too."""
         kind = scope["type"]
         if kind == "http":
-            await self.serve(routed_path(scope), scope, send)
+            await self.serve(self.match(routed_path(scope)), scope, receive, send)
         elif kind == "lifespan":
             await _live_through(receive, send)
         elif kind == "websocket":
@@ -89,86 +139,50 @@ class OpsApp:
         else:
             raise NotImplementedError(f"the ops app does not serve {kind!r} scopes")
 
-    async def serve(self, path: str, scope: Scope, send: Send) -> None:
+    async def serve(self, match: tuple[Endpoint, str] | None, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an HTTP request.
 
         Args:
-            path: The path below whatever the ops app is mounted at.
+            match: What `match` has found.
             scope: The scope of the request.
+            receive: The server's `receive`.
             send: The server's `send`.
         """
+        self.lifecycle.attach()
         exchange = scope.get(SCOPE_KEY)
         if exchange is not None:
             exchange.operational = True
-        method = scope["method"]
-        endpoint = self._endpoints.get(path.removesuffix("/"))
-        if endpoint is None:
-            answer = _NOT_FOUND
-        elif method not in {"GET", "HEAD"}:
-            answer = _NOT_ALLOWED
-        else:
-            try:
-                answer = await endpoint(scope)
-            except Exception as error:  # noqa: BLE001 - a probe or a scraper can do nothing with a traceback
-                report(endpoint.__qualname__, error)
-                answer = _FAILED
-        await send_answer(answer, send, head=method == "HEAD")
+        answer = _NOT_FOUND if match is None else await self._answer(*match, scope, receive)
+        await send_answer(answer, send, head=scope["method"] == "HEAD")
 
-    async def _metrics(self, scope: Scope) -> Answer:
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+    async def _answer(self, endpoint: Endpoint, argument: str, scope: Scope, receive: Receive) -> Answer:
+        caller = await self._guard.identify(scope)
+        if endpoint.access != "open" and not caller.admitted:
+            self._denied.labels(endpoint.name).inc()
+            return self._guard.refuse(scope)
+        if not endpoint.allows(scope["method"]):
+            return endpoint.refusal
+        request = OpsRequest(scope, receive, argument, caller)
+        try:
+            if endpoint.access == "control":
+                audit_log(f"ops.{endpoint.name}", actor=caller.actor, method=scope["method"], argument=argument or None)
+            return await endpoint.answer(request)
+        except Exception as error:  # noqa: BLE001 - a probe or a scraper can do nothing with a traceback
+            report(f"OpsApp.{endpoint.name}", error)
+            return _FAILED
+
+    async def _metrics(self, request: OpsRequest) -> Answer:
         return await self._exposition.answer(
-            accept=_header(scope, b"accept"),
-            accept_encoding=_header(scope, b"accept-encoding"),
-            names=query.get("name[]", ()),
+            accept=request.header(b"accept"),
+            accept_encoding=request.header(b"accept-encoding"),
+            names=request.query.get("name[]", ()),
         )
-
-    async def _health(self, _scope: Scope) -> Answer:
-        found = await self.health.run()
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        content = {
-            "status": found.status,
-            "version": self.settings.version,
-            "checks": self._checks(found.checks),
-            "timestamp": now.replace("+00:00", "Z"),
-        }
-        return json_answer(content, status=503 if found.status == "unhealthy" else 200)
-
-    async def _ready(self, _scope: Scope) -> Answer:
-        readiness = self.health.readiness
-        if readiness.state != "ready":
-            content = {"status": "not_ready", "state": readiness.state, "reason": readiness.reason, "checks": {}}
-            return json_answer(content, status=503)
-        found = await self.health.run(READINESS)
-        if found.status == "unhealthy":
-            return json_answer({"status": "not_ready", "checks": self._checks(found.checks)}, status=503)
-        return _READY
-
-    async def _live(self, _scope: Scope) -> Answer:
-        return _ALIVE
-
-    def _checks(self, results: Mapping[str, CheckResult]) -> dict[str, dict[str, Any]]:
-        return {
-            name: {"status": result.status, "message": self._describe(result), "duration_ms": result.duration_ms}
-            for name, result in results.items()
-        }
 
 
 def _of_type(kind: type[Any], option: str, value: Any) -> Any:
     if not isinstance(value, kind):
         raise ConfigurationError(option, value, f"a {kind.__name__}")
     return value
-
-
-def _publicly(result: CheckResult) -> str:
-    return result.message
-
-
-def _in_full(result: CheckResult) -> str:
-    return ": ".join(filter(None, (result.message, result.detail)))
-
-
-def _header(scope: Scope, name: bytes) -> str:
-    return b",".join(value for key, value in scope["headers"] if key == name).decode("latin-1")
 
 
 def routed_path(scope: Scope) -> str:

@@ -51,9 +51,10 @@ class Service:
 
     @property
     def said(self) -> list[tuple[str, str]]:
-        """Level and start of what asgi_obs itself has logged."""
+        """Level and message of what asgi_obs itself has logged about spans."""
         lines = [json.loads(line) for line in self._log.read_text().splitlines()]
-        return [(line["level"], line["message"]) for line in lines if line["component"] == "asgi_obs"]
+        own = [(line["level"], line["message"]) for line in lines if line["component"] == "asgi_obs"]
+        return [(level, message) for level, message in own if "span" in message.lower()]
 
     def ask_while_it_terminates(self) -> int:
         def body() -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from asgi_obs.errors import ConfigurationError
 from asgi_obs.exchange import Exchange, ExchangeMiddleware
+from asgi_obs.health import HealthRegistry
 from asgi_obs.ops import OpsApp, OpsMount, mount_ops
+from asgi_obs.settings import Settings
 from asgi_obs.testing import drive, http_scope, websocket_scope
 from asgi_obs.types import Message, Observer, Receive, Scope, Send
 
@@ -51,6 +54,28 @@ class Watch(Observer):
         self.seen.append((exchange.route, exchange.operational))
 
 
+class Living:
+    """An application with a lifespan, and what it does in it."""
+
+    def __init__(self, startup: Callable[[], object] = lambda: None) -> None:
+        self.startup = startup
+        self.heard: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> object:
+        while True:
+            message = await receive()
+            self.heard.append(message["type"])
+            if message["type"] == "lifespan.startup":
+                self.startup()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return ANSWERED
+
+
+def server_messages() -> list[Message]:
+    return [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+
 @pytest.mark.parametrize("prefix", ["", "/internal", "/a/b"])
 @pytest.mark.parametrize("slash", ["", "/"])
 @pytest.mark.parametrize("path", PATHS)
@@ -84,10 +109,10 @@ async def test_with_a_prefix_the_bare_paths_belong_to_the_application() -> None:
 
 @pytest.mark.parametrize(
     "scope",
-    [{"type": "lifespan", "asgi": {}}, websocket_scope("/health"), {"type": "unknown"}],
+    [websocket_scope("/health"), {"type": "unknown"}],
     ids=lambda s: s["type"],
 )
-async def test_lifespan_websockets_and_the_unknown_pass_through(scope: Scope) -> None:
+async def test_websockets_and_the_unknown_pass_through(scope: Scope) -> None:
     inner = Inner()
     assert await mount_ops(inner, make_ops())(scope, receive, send) is ANSWERED
     assert inner.calls == [(scope, receive, send)]
@@ -148,3 +173,97 @@ def test_an_application_that_cannot_be_called_is_refused() -> None:
 def test_only_an_ops_app_can_be_mounted() -> None:
     with pytest.raises(ConfigurationError, match="ops="):
         OpsMount(Inner(), Inner())  # type: ignore[arg-type]
+
+
+async def test_the_lifespan_is_the_applications_and_readiness_fails_before_it_hears_of_the_end() -> None:
+    health = HealthRegistry()
+    seen: list[str] = []
+    app = Living()
+    messages = server_messages()
+
+    async def from_server() -> Message:
+        return messages.pop(0)
+
+    async def to_server(message: Message) -> None:
+        seen.append(f"{message['type']} {health.readiness.state}")
+
+    mounted = mount_ops(app, OpsApp(health=health, registry=CollectorRegistry()))
+
+    assert await mounted({"type": "lifespan"}, from_server, to_server) is ANSWERED
+    assert seen == ["lifespan.startup.complete ready", "lifespan.shutdown.complete draining"]
+    assert app.heard == ["lifespan.startup", "lifespan.shutdown"]
+
+
+async def test_a_group_with_an_unknown_member_fails_the_start_and_the_application_cleans_up() -> None:
+    health = HealthRegistry()
+    health.add("cache", lambda: True)
+    health.group("storage", ["cache", "database"])
+    app = Living()
+
+    sent = await drive(
+        mount_ops(app, OpsApp(health=health, registry=CollectorRegistry())), {"type": "lifespan"}, server_messages()[:1]
+    )
+
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
+    assert "database" in sent[0]["message"]
+    assert app.heard == ["lifespan.startup", "lifespan.shutdown"]
+
+
+async def test_members_may_be_added_while_the_application_starts() -> None:
+    health = HealthRegistry()
+    health.group("storage", ["database"])
+    app = Living(lambda: health.add("database", lambda: True))
+
+    sent = await drive(
+        mount_ops(app, OpsApp(health=health, registry=CollectorRegistry())), {"type": "lifespan"}, server_messages()
+    )
+
+    assert sent[0]["type"] == "lifespan.startup.complete"
+
+
+async def test_a_group_is_served_below_health_and_nothing_else_is() -> None:
+    watch, inner = Watch(), Inner()
+    ops = make_ops()
+    ops.health.add("database", lambda: True)
+    ops.health.group("storage", ["database"])
+    app = ExchangeMiddleware(mount_ops(inner, ops, "/internal"), observers=[watch])
+
+    assert (await drive(app, http_scope("/internal/health/storage")))[0]["status"] == 200
+    await drive(app, http_scope("/internal/health/other"))
+
+    assert watch.seen == [("/internal/health/{group}", True), (None, False)]
+    assert len(inner.calls) == 1
+
+
+@pytest.mark.parametrize("aliases", [True, False])
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+async def test_the_aliases_of_the_probes_are_an_option(path: str, *, aliases: bool) -> None:
+    inner = Inner()
+    ops = OpsApp(registry=CollectorRegistry(), settings=Settings(probe_aliases=aliases))
+
+    await drive(mount_ops(inner, ops), http_scope(path))
+
+    assert len(inner.calls) == (0 if aliases else 1)
+
+
+@pytest.mark.parametrize("endpoint", ["metrics", "health", "ready", "live"])
+async def test_every_endpoint_has_its_switch(endpoint: str) -> None:
+    paths = {"metrics": "/metrics", "health": "/health", "ready": "/health/ready", "live": "/health/live"}
+    others = [name for name in paths if name != endpoint]
+    inner = Inner()
+    mounted = mount_ops(inner, OpsApp(registry=CollectorRegistry(), settings=Settings(ops_endpoints=others)))
+
+    for name in others:
+        assert (await drive(mounted, http_scope(paths[name])))[0]["status"] == 200
+    assert inner.calls == []
+    await drive(mounted, http_scope(paths[endpoint]))
+    assert len(inner.calls) == 1
+
+
+@pytest.mark.parametrize("path", ["/info", "/loggers", "/loggers/root", "/tasks"])
+async def test_without_a_credential_there_is_no_control(path: str) -> None:
+    inner = Inner()
+
+    await drive(mount_ops(inner, make_ops()), http_scope(path))
+
+    assert len(inner.calls) == 1
