@@ -80,7 +80,7 @@ class OpsMount(Observer):
             lifespan = _Lifespan(self._ops, self._server, receive, send)
             return await self.app(scope, lifespan.receive, lifespan.send)
         if self._ops.lifecycle.attach() and self._server is not None:
-            self._serve_port()
+            self._start_late(self._server)
         if kind == "http":
             match = self._match(scope)
             if match is not None:
@@ -91,11 +91,10 @@ class OpsMount(Observer):
                 return None
         return await self.app(scope, receive, send)
 
-    def _serve_port(self) -> None:
+    def _start_late(self, server: OpsServer) -> None:
         """Without a lifespan the first request is the start, and too late to fail."""
         try:
-            if self._server is not None:
-                self._server.start()
+            server.start()
         except Exception as error:  # noqa: BLE001 - fail open: the request is not to blame
             report("OpsMount.server", error)
 
@@ -124,7 +123,7 @@ class _Lifespan:
         message = await self._receive()
         if message["type"] == "lifespan.startup":
             self._ops.lifecycle.begin()
-        elif message["type"] == "lifespan.shutdown":
+        else:
             await self._ops.lifecycle.drain()
         return message
 

@@ -96,6 +96,7 @@ def test_logger_with_correlation_id() -> None:
     with LogContext("test-correlation-id", user_id="test-user"):
         logger.info("Test message with context")
     logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
     log_data = json.loads(log_output.getvalue())
     assert log_data["correlation_id"] == "test-correlation-id"
     assert log_data["user_id"] == "test-user"

@@ -49,7 +49,7 @@ def shared() -> Iterator[TemporaryLevels]:
 
 @pytest.fixture
 def log(request: pytest.FixtureRequest) -> Iterator[logging.Logger]:
-    logger = logging.getLogger(f"test.temporary.{request.node.name}")
+    logger = logging.getLogger(f"temporary.{request.node.name}")
     yield logger
     logger.setLevel(logging.NOTSET)
 

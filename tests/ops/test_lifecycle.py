@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -60,6 +61,33 @@ def test_it_begins_anew_in_another_event_loop() -> None:
         return made.attach()
 
     assert [asyncio.run(attach()), asyncio.run(attach())] == [True, True]
+
+
+async def test_what_cannot_begin_does_not_break_the_request(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("asgi_obs.errors._last_logged", {})
+
+    class Broken(HealthRegistry):
+        def start(self) -> None:
+            raise OSError("no more threads")
+
+    made = Lifecycle(Broken(), Settings(stall_seconds=0))
+
+    assert made.attach() is True
+    assert "Lifecycle.attach failed" in caplog.text
+
+
+async def test_with_a_shared_directory_temporary_levels_are_shared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    followed: list[str] = []
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr("asgi_obs.ops.lifecycle.follow", followed.append)
+
+    lifecycle(0)[0].attach()
+
+    assert followed == [str(tmp_path)]
 
 
 async def test_sigterm_fails_readiness_and_goes_on_to_the_server_at_once(server: Server) -> None:
