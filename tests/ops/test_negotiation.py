@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
@@ -64,6 +64,7 @@ def test_gzip_is_taken_when_the_scraper_does_not_refuse_it(accept_encoding: str,
     assert accepts_gzip(accept_encoding) is expected
 
 
+@settings(deadline=None)
 @given(accept=st.text(alphabet="aplictonex/-.*;=,q01 \u00ff", max_size=80), encoding=st.text(max_size=40))
 def test_no_header_breaks_a_scrape(accept: str, encoding: str) -> None:
     content_type = choose_format(accept)[1]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, Info, Summary
 from prometheus_client.exposition import generate_latest
@@ -80,6 +80,7 @@ def registries(draw: st.DrawFn) -> CollectorRegistry:
     return registry
 
 
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(registries())
 def test_the_text_is_that_of_collect(registry: CollectorRegistry) -> None:
     streamed: Any = Collected(stream(registry))

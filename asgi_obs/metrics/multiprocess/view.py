@@ -71,7 +71,7 @@ class MultiprocessView:
         snapshot = self._store.take_snapshot()
         totals = _total(snapshot)
         for problem in snapshot.problems:
-            report("multiprocess metrics", problem)
+            report("MultiprocessView.collect", problem)
         return totals
 
     def _restrict(self, family: Metric) -> Iterator[Metric]:

@@ -32,7 +32,7 @@ def internal_errors() -> float:
     """The errors of reading that were reported in this process so far."""
     registry = CollectorRegistry()
     create("asgi_obs_internal_errors_total", registry)
-    value = registry.get_sample_value("asgi_obs_internal_errors_total", {"component": "multiprocess metrics"})
+    value = registry.get_sample_value("asgi_obs_internal_errors_total", {"component": "MultiprocessView.collect"})
     return value or 0.0
 
 
@@ -230,17 +230,18 @@ def test_metrics_that_were_made_before_keep_the_files_of_prometheus_client_and_a
     hire: Hire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workers = [hire(), hire()]
+    counters = []
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(workers[0].store.path))
     for pid, worker in enumerate(workers):
         worker._class = MultiProcessValue(lambda pid=pid: pid)  # type: ignore[assignment,misc]
         with worker:
-            counter = Counter("early", "Early.", registry=worker.registry)
-            counter.inc(pid + 1)
+            counters.append(Counter("early", "Early.", registry=worker.registry))
+            counters[-1].inc(pid + 1)
             Counter(f"only_{pid}", "Only here.", registry=worker.registry)
     expected = {"early_total": 3.0, "only_0_total": 0.0, "only_1_total": 0.0}
     assert [worker.scrape("early", "only") for worker in workers] == [expected] * 2
-    for worker in workers:
-        worker._class.close_all_files()  # type: ignore[attr-defined]
+    for counter in counters:
+        counter._value._file.close()  # type: ignore[attr-defined]
 
 
 def test_a_damaged_file_is_reported_and_keeps_nothing_else_from_being_shown(hire: Hire) -> None:
