@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
-__all__ = ["AUDIT", "LEVEL_NAMES", "TRACE", "TraceLogger", "get_logger", "level_name"]
+__all__ = ["AUDIT", "LEVEL_NAMES", "TRACE", "TraceLogger", "get_logger", "level_name", "level_number"]
 
 TRACE: Final = 5
 
@@ -53,6 +53,12 @@ def get_logger(name: str) -> TraceLogger:
         # the caller is found and `stacklevel` counts as it does for `debug()`.
         logger.__dict__["trace"] = partial(logger.log, TRACE)
     return cast("TraceLogger", logger)
+
+
+def level_number(name: str) -> int:
+    """The number of a level from its name, as `logging` knows it."""
+    number: int = logging.getLevelName(name)  # of a name it tells the number
+    return number
 
 
 def level_name(record: logging.LogRecord) -> str:

@@ -19,7 +19,7 @@ from asgi_obs.logs.files import FileHandler
 from asgi_obs.logs.fold import Fold
 from asgi_obs.logs.formatter import StructuredLogFormatter
 from asgi_obs.logs.handlers import LineHandler
-from asgi_obs.logs.levels import AUDIT
+from asgi_obs.logs.levels import AUDIT, level_number
 from asgi_obs.logs.request import LOGGER
 from asgi_obs.logs.selected import selection
 from asgi_obs.logs.servers import take_over_servers
@@ -126,11 +126,6 @@ def _formatter(settings: Settings, handler: LineHandler) -> logging.Formatter:
     return TextLogFormatter(settings=settings, colour=isinstance(handler, StdoutHandler) and wants_colour(sys.stdout))
 
 
-def _number(level: str) -> int:
-    number: int = logging.getLevelName(level)  # of a name it tells the number
-    return number
-
-
 def _replace_handlers(handlers: Mapping[str, LineHandler]) -> None:
     before, _InForce.handlers = _InForce.handlers, handlers
     for name, handler in handlers.items():
@@ -146,8 +141,8 @@ def _replace_levels(before: Settings | None, settings: Settings) -> None:
         for name, _ in before.log_levels if before is not None else ():
             logging.getLogger(name).setLevel(logging.NOTSET)
         for name, level in settings.log_levels:
-            logging.getLogger(name).setLevel(_number(level))
-        root_level.mean(_number(settings.log_level))
+            logging.getLogger(name).setLevel(level_number(level))
+        root_level.mean(level_number(settings.log_level))
         # What is kept in case of an error has to be logged first.
         if settings.log_buffer_lines:
             root_level.lower(RequestBuffer, logging.DEBUG)

@@ -6,7 +6,6 @@ processes see it as it was or as it is now, never half written.
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 import orjson
 
+from asgi_obs.logs.levels import level_number
 from asgi_obs.logs.temporary import TemporaryLevel, level_text
 from asgi_obs.metrics.multiprocess.directory import exclusive
 from asgi_obs.settings import LOG_LEVELS
@@ -89,7 +89,7 @@ class LevelsFile:
         except FileNotFoundError:
             return {}
         entries = content.items() if isinstance(content, dict) else ()
-        return {name: (logging.getLevelName(e["level"]), e["until"]) for name, e in entries if _is_valid(name, e)}
+        return {name: (level_number(e["level"]), e["until"]) for name, e in entries if _is_valid(name, e)}
 
     def write(self, levels: Mapping[str, TemporaryLevel]) -> None:
         """Replace it.

@@ -18,6 +18,7 @@ import orjson
 
 from asgi_obs.health.concurrency import ThreadRoom
 from asgi_obs.logs import audit_log
+from asgi_obs.logs.levels import level_number
 from asgi_obs.logs.safe import escape
 from asgi_obs.logs.temporary import MAX_LEVELS, level_text
 from asgi_obs.logs.thresholds import level_of, threshold_of
@@ -107,7 +108,7 @@ class Loggers:
         if change.level is None:
             workers = self._levels.end(name)
         else:
-            level: int = logging.getLevelName(change.level)  # of a name it tells the number
+            level = level_number(change.level)
             workers = self._levels.put(name, level, time.time() + change.expires_in)
         if workers == "none":
             raise _Refusal(409, f"at most {MAX_LEVELS} loggers have a temporary level at once")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,10 +19,8 @@ from typing import Final
 
 from asgi_obs.errors import SettingsError
 
-try:
+if sys.platform != "win32":  # pragma: no branch - `prepare` says so
     import fcntl
-except ImportError:  # pragma: no cover - Windows; `prepare` says so
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["PATIENCE", "VARIABLE", "configured", "exclusive", "is_live", "lock", "prepare", "process_files"]
 
@@ -53,7 +52,7 @@ def prepare(value: str) -> Path:
     Raises:
         SettingsError: It cannot be used.
     """
-    if fcntl is None:  # pragma: no cover - Windows
+    if sys.platform == "win32":  # pragma: no cover
         raise SettingsError(VARIABLE, value, "to be unset: this system has no file locks")
     if not value:  # `prometheus_client` takes the working directory then
         raise SettingsError(VARIABLE, value, f"{_ALLOWED}, or to be unset")

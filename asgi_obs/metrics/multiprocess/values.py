@@ -117,4 +117,5 @@ class LockedValue(SharedValue):
 def value_class(store: Store, *, has_gil: bool) -> type[SharedValue]:
     """The class of values that are kept in a store."""
     base = SharedValue if has_gil else LockedValue
-    return type(base.__name__, (base,), {"__slots__": (), "store": store})
+    found: type[SharedValue] = type(base.__name__, (base,), {"__slots__": (), "store": store})
+    return found
