@@ -8,7 +8,7 @@ cost before, that it has to look for its place in the file of the new process.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from asgi_obs.metrics.multiprocess.file import Cell
 from asgi_obs.metrics.multiprocess.series import encode, help_key
@@ -117,5 +117,4 @@ class LockedValue(SharedValue):
 def value_class(store: Store, *, has_gil: bool) -> type[SharedValue]:
     """The class of values that are kept in a store."""
     base = SharedValue if has_gil else LockedValue
-    found: type[SharedValue] = type(base.__name__, (base,), {"__slots__": (), "store": store})
-    return found
+    return cast("type[SharedValue]", type(base.__name__, (base,), {"__slots__": (), "store": store}))
