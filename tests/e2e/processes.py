@@ -1,7 +1,8 @@
-"""The programs of `log_writer`, each in a process of its own."""
+"""Programs in processes of their own: those of `log_writer`, and servers."""
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -38,3 +39,25 @@ def serving(program: str, *arguments: object, **options: Any) -> Iterator[tuple[
                     yield process, client
                 finally:
                     process.kill()
+
+
+@contextmanager
+def serving_program(program: str, log: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A server with its lines in a file, and its address; it listens already.
+
+    Args:
+        program: The arguments for Python; `{fd}` is the socket.
+        log: The file for its standard output.
+        **variables: Its environment.
+    """
+    environment = {"PATH": os.environ["PATH"], "ENVIRONMENT": "testing", "LOG_LEVEL": "INFO", **variables}
+    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as out:
+        command = [sys.executable, *program.format(fd=listener.fileno()).split()]
+        options: dict[str, Any] = {"pass_fds": [listener.fileno()], "stdout": out, "env": environment, "cwd": ROOT}
+        url = "http://{}:{}".format(*listener.getsockname())
+        with subprocess.Popen(command, **options) as process:
+            listener.close()  # so that nobody answers when the server has closed it
+            try:
+                yield process, url
+            finally:
+                process.kill()

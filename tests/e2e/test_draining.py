@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
+from tests.e2e.processes import serving_program
 from tests.tracing.receivers import DEADLINE, GrpcReceiver, free_port, until
-
-ROOT = Path(__file__).parents[2]
 
 SERVERS = {
     "uvicorn": "-m uvicorn --fd {fd} --factory tests.e2e.otlp_service:routed",
@@ -47,21 +39,6 @@ class Clients:
                 self.answered.append(response.headers["x-correlation-id"])
 
 
-@contextmanager
-def serving(program: str, log: Path, **variables: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    environment = {"PATH": os.environ["PATH"], "ENVIRONMENT": "testing", "LOG_LEVEL": "INFO", **variables}
-    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as out:
-        command = [sys.executable, *program.format(fd=listener.fileno()).split()]
-        options: dict[str, Any] = {"pass_fds": [listener.fileno()], "stdout": out, "env": environment, "cwd": ROOT}
-        url = "http://{}:{}".format(*listener.getsockname())
-        with subprocess.Popen(command, **options) as process:
-            listener.close()  # so that nobody answers when the server has closed it
-            try:
-                yield process, url
-            finally:
-                process.kill()
-
-
 def status(url: str, path: str) -> int:
     return httpx.get(url + path, timeout=DEADLINE, trust_env=False).status_code
 
@@ -71,7 +48,7 @@ def test_readiness_fails_first_and_what_was_answered_is_in_the_log_and_the_trace
     log = tmp_path / "log"
     with GrpcReceiver(free_port()) as receiver:
         variables = {"OTLP_ENDPOINT": receiver.endpoint, "DRAIN_SECONDS": "0.5"}
-        with serving(SERVERS[server], log, **variables) as (process, url):
+        with serving_program(SERVERS[server], log, **variables) as (process, url):
             assert status(url, "/health/ready") == 200  # the connection waits until the server is up
             clients = Clients(url)
             threads = [threading.Thread(target=clients.ask_until_nobody_answers) for _ in range(4)]

@@ -12,11 +12,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
+from tests.e2e.processes import serving_program
 from tests.tracing.receivers import DEADLINE, GrpcReceiver, HttpReceiver, Received, free_port, until
 
 ROOT = Path(__file__).parents[2]
@@ -75,17 +75,9 @@ class Service:
 @contextmanager
 def serving(directory: Path, program: str = ROUTED, **variables: str) -> Iterator[Service]:
     log = directory / "log"
-    environment = {"PATH": os.environ["PATH"], "ENVIRONMENT": "testing", "LOG_LEVEL": "INFO", **variables}
-    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as out:
-        command = [sys.executable, *program.format(fd=listener.fileno()).split()]
-        options: dict[str, Any] = {"pass_fds": [listener.fileno()], "stdout": out, "env": environment, "cwd": ROOT}
-        url = "http://{}:{}".format(*listener.getsockname())
-        with subprocess.Popen(command, **options) as process:
-            with httpx.Client(base_url=url, timeout=DEADLINE, trust_env=False) as client:
-                try:
-                    yield Service(process, client, log)
-                finally:
-                    process.kill()
+    with serving_program(program, log, **variables) as (process, url):
+        with httpx.Client(base_url=url, timeout=DEADLINE, trust_env=False) as client:
+            yield Service(process, client, log)
 
 
 def hellos(spans: list[Received]) -> list[Received]:
