@@ -19,8 +19,6 @@ import pytest
 from tests.e2e.processes import serving_program
 from tests.tracing.receivers import DEADLINE, GrpcReceiver, HttpReceiver, Received, free_port, until
 
-ROOT = Path(__file__).parents[2]
-
 RECEIVERS = {"grpc": GrpcReceiver, "http/protobuf": HttpReceiver}
 
 ROUTED = "-m tests.e2e.otlp_service {fd}"
