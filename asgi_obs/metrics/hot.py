@@ -13,8 +13,9 @@ import math
 import os
 import sys
 import time
+from abc import abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from threading import Lock
@@ -22,6 +23,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 __all__ = ["HotCounter", "HotGauge", "HotHistogram", "has_gil", "is_safe"]
@@ -85,8 +87,9 @@ class HistogramChild:
 class _HotMetric(Collector, Generic[C]):
     """The children by label values, and how the registry gets at them."""
 
-    def __init__(self, make: Callable[[], C]) -> None:
+    def __init__(self, make: Callable[[], C], family: Callable[[], Any]) -> None:
         self._make = make
+        self._family = family
         self._children: dict[tuple[str, ...], C] = {}
         self._lock = Lock()
 
@@ -97,9 +100,34 @@ class _HotMetric(Collector, Generic[C]):
                 self._children[values] = self._make()
             return self._children[values]
 
-    def _items(self) -> list[tuple[tuple[str, ...], C]]:
+    def describe(self) -> Iterable[Metric]:
+        """The metric without samples."""
+        return [self._family()]
+
+    def collect(self) -> Iterable[Metric]:
+        """The metric as it stands."""
+        family = self._family()
+        family.samples = list(self._samples())
+        return [family]
+
+    def collect_lazily(self) -> Iterable[Metric]:
+        """As `collect`; each child is read when the first of its samples is asked for."""
+        family = self._family()
+        family.samples = self._samples()
+        return [family]
+
+    def _samples(self) -> Iterator[Sample]:
         with self._lock:
-            return list(self._children.items())
+            items = list(self._children.items())
+        family = self._family()
+        for values, child in items:
+            self._add(family, values, child)
+            yield from family.samples
+            family.samples.clear()
+
+    @abstractmethod
+    def _add(self, family: Any, values: tuple[str, ...], child: C) -> None:
+        """Add the samples of a child to a family."""
 
 
 class HotCounter(_HotMetric[CounterChild]):
@@ -113,19 +141,10 @@ class HotCounter(_HotMetric[CounterChild]):
     """
 
     def __init__(self, name: str, documentation: str, labelnames: Sequence[str], unit: str) -> None:
-        super().__init__(CounterChild)
-        self._family = partial(CounterMetricFamily, name, documentation, labels=labelnames, unit=unit)
+        super().__init__(CounterChild, partial(CounterMetricFamily, name, documentation, labels=labelnames, unit=unit))
 
-    def describe(self) -> Iterable[Metric]:
-        """The metric without samples."""
-        return [self._family()]
-
-    def collect(self) -> Iterable[Metric]:
-        """The metric as it stands."""
-        family = self._family()
-        for values, child in self._items():
-            family.add_metric(values, child.value, exemplar=child.exemplar)
-        return [family]
+    def _add(self, family: CounterMetricFamily, values: tuple[str, ...], child: CounterChild) -> None:
+        family.add_metric(values, child.value, exemplar=child.exemplar)
 
 
 class HotHistogram(_HotMetric[HistogramChild]):
@@ -142,22 +161,16 @@ class HotHistogram(_HotMetric[HistogramChild]):
     def __init__(
         self, name: str, documentation: str, labelnames: Sequence[str], unit: str, bounds: tuple[float, ...]
     ) -> None:
-        super().__init__(lambda: HistogramChild(bounds))
-        self._family = partial(HistogramMetricFamily, name, documentation, labels=labelnames, unit=unit)
+        super().__init__(
+            lambda: HistogramChild(bounds),
+            partial(HistogramMetricFamily, name, documentation, labels=labelnames, unit=unit),
+        )
         text: Callable[[float], str] = floatToGoString
         self._bounds = [text(bound) for bound in (*bounds, math.inf)]
 
-    def describe(self) -> Iterable[Metric]:
-        """The metric without samples."""
-        return [self._family()]
-
-    def collect(self) -> Iterable[Metric]:
-        """The metric as it stands."""
-        family = self._family()
-        for values, child in self._items():
-            buckets: Any = zip(self._bounds, accumulate(child.counts), child.exemplars, strict=True)
-            family.add_metric(values, list(buckets), child.total)
-        return [family]
+    def _add(self, family: HistogramMetricFamily, values: tuple[str, ...], child: HistogramChild) -> None:
+        buckets: Any = zip(self._bounds, accumulate(child.counts), child.exemplars, strict=True)
+        family.add_metric(values, list(buckets), child.total)
 
 
 class HotGauge(Collector):

@@ -129,3 +129,23 @@ def test_it_is_not_safe_without_the_gil(monkeypatch: pytest.MonkeyPatch) -> None
 def test_it_is_not_safe_in_multiprocess_mode(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     monkeypatch.setenv(variable, "/anywhere")
     assert not is_safe()
+
+
+def test_collected_lazily_it_is_the_same() -> None:
+    ours, _ = both()
+    for collector in (our for our in ours._collector_to_names if hasattr(our, "collect_lazily")):
+        (whole,), (lazy,) = collector.collect(), collector.collect_lazily()
+        lazy.samples = list(lazy.samples)
+        assert lazy == whole
+        assert len(whole.samples) > 1
+
+
+def test_collected_lazily_a_child_is_read_when_it_is_asked_for() -> None:
+    counter = HotCounter("n_total", "N.", ("a",), "")
+    for value in ("x", "y"):
+        counter.labels(value).inc()
+    (family,) = counter.collect_lazily()
+    samples = iter(family.samples)
+    next(samples)
+    counter.labels("y").inc()
+    assert next(samples).value == 2
