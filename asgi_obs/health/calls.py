@@ -13,7 +13,7 @@ from asgi_obs.health.concurrency import ThreadCall, ThreadRoom
 from asgi_obs.health.forks import Guard
 from asgi_obs.health.result import CheckResult
 
-__all__ = ["Check", "caller_of", "is_local"]
+__all__ = ["OVERDUE", "Check", "caller_of", "is_local"]
 
 Check: TypeAlias = Callable[[], CheckResult | bool | Awaitable[CheckResult | bool | None] | None]
 """A function without arguments, sync or async. It may raise: that means unhealthy.
@@ -22,7 +22,10 @@ One that asks about this process alone, is sync, and takes no time to speak of m
 `local = True`: it is called in the event loop, and may be one of liveness.
 """
 
-_threads: Final = ThreadRoom("asgi_obs.checks", size=16)
+OVERDUE: Final = CheckResult.unhealthy("the call before has still not returned")
+
+# No limit: a check is in one of them at most, and those that hang must leave room for the others.
+_threads: Final = ThreadRoom("asgi_obs.checks", size=None)
 _guard: Final = Guard()
 
 
@@ -51,7 +54,7 @@ class _InThread:
     async def __call__(self) -> Any:
         call = self._begin()
         if call is self._overdue:
-            return CheckResult.unhealthy("the call before has still not returned")
+            return OVERDUE
         try:
             return await _threads.outcome(call)
         except get_cancelled_exc_class():
@@ -64,11 +67,18 @@ class _InThread:
         with _guard:
             call = self._call
             if call is None or call not in _threads:
-                self._call = call = _threads.submit(self._check)
+                self._call = call = _threads.submit(self._answer)
             return call
 
+    def _answer(self) -> Any:
+        """Whatever is raised in a thread is the check's: nothing there is meant for the event loop."""
+        try:
+            return self._check()
+        except BaseException as error:  # noqa: BLE001 - raising is how a check says that it failed
+            return CheckResult.from_error(error)
+
     def _forget(self, call: ThreadCall[Any]) -> None:
-        """Let go of what has returned: an exception holds all that the check had in its hands."""
+        """Let go of what has returned: it holds the context variables of who asked."""
         with _guard:
             if self._call is call and call not in _threads:
                 self._call = None

@@ -16,7 +16,7 @@ from functools import partial
 from threading import Lock, Thread
 from typing import Any, Final, Generic, TypeVar
 
-from anyio import Event
+from anyio import Event, get_cancelled_exc_class
 from anyio.lowlevel import RunVar
 
 from asgi_obs.health.forks import renew_in_children
@@ -35,27 +35,41 @@ class Flight(Generic[T]):
 
     Attributes:
         has_landed: Whether it has ended.
+        is_cancelled: Whether `cancel` was called; it may go on all the same.
         error: What it raised; until it has ended, and when somebody cancelled it, an error that says so.
         result: What it returned, if there is no error.
     """
 
-    __slots__ = ("_loop", "_waiting", "_waves", "error", "has_landed", "result")
+    __slots__ = ("_cancel", "_loop", "_waiting", "_waves", "error", "has_landed", "is_cancelled", "result")
     result: T
+    _cancel: Callable[[], object]
 
     def __init__(self) -> None:
         self.has_landed = False
+        self.is_cancelled = False
         self.error: BaseException | None = RuntimeError("the run was cancelled")
         self._loop = current_loop()
         self._waves: deque[Event] = deque()
         self._waiting = 0
 
-    async def fly(self, function: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        """Run the function, and keep what came of it."""
+    def begin(self, function: Callable[[], Coroutine[Any, Any, T]], end: Callable[[], object]) -> None:
+        """Run the function in a task of its own; `end` is called when that has ended."""
+        self._cancel = spawn(partial(self._fly, function), copy_context(), end)
+
+    async def _fly(self, function: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        cancelled = get_cancelled_exc_class()
         try:
             self.result = await function()
             self.error = None
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - for those who wait; it must not end the event loop
+        except (cancelled, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - for those who wait; it must not end the event loop
             self.error = error
+
+    def cancel(self) -> None:
+        """Have it end, in its event loop. One that does not heed it goes on, and those who wait with it."""
+        self.is_cancelled = True
+        self._cancel()
 
     def land(self) -> None:
         """Wake those who wait, some at a time: what else goes on in the event loop has its turn in between."""
@@ -100,7 +114,7 @@ class SingleFlight(Generic[T]):
         flight: Flight[T] | None = flights.get(place)
         if flight is None:
             flight = flights[place] = Flight()
-            spawn(partial(flight.fly, function), copy_context(), partial(_land, flights, place))
+            flight.begin(function, partial(_land, flights, place))
         return flight
 
 
@@ -155,10 +169,10 @@ class ThreadRoom:
 
     Args:
         name: What it is for; the name of its threads.
-        size: How many threads may run at a time.
+        size: How many threads may run at a time; None for as many as there are calls.
     """
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int | None) -> None:
         self._name = name
         self._size = size
         self.after_fork()

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from anyio import get_cancelled_exc_class
 
-__all__ = ["EventLoop", "current_loop", "is_cancelled", "spawn"]
+__all__ = ["EventLoop", "current_loop", "spawn"]
 
 _tasks: Final[set[asyncio.Task[None]]] = set()
 
@@ -47,13 +47,19 @@ def current_loop() -> EventLoop:
     return EventLoop(current_trio_token().run_sync_soon, bool)
 
 
-def spawn(function: Callable[[], Coroutine[Any, Any, None]], context: Context, end: Callable[[], object]) -> None:
+def spawn(
+    function: Callable[[], Coroutine[Any, Any, None]], context: Context, end: Callable[[], object]
+) -> Callable[[], object]:
     """Run a function in a task of its own, which ends with the event loop at the latest.
 
     Args:
         function: What to run; it should not raise.
         context: The context variables that the task has.
         end: Called when the task has ended, even if it was cancelled before it could begin.
+
+    Returns:
+        What cancels the task, called in its event loop. asyncio cancels it once, and it may go on; trio cancels it
+        wherever it waits from then on.
 
     Raises:
         RuntimeError: There is no event loop, or it is about to end.
@@ -64,34 +70,27 @@ def spawn(function: Callable[[], Coroutine[Any, Any, None]], context: Context, e
         _tasks.add(task)  # the event loop itself holds its tasks weakly
         task.add_done_callback(_tasks.discard)
         task.add_done_callback(lambda _: end())
-    else:
-        _spawn_in_trio(function, context, end)
+        return task.cancel
+    return _spawn_in_trio(function, context, end)
 
 
 def _spawn_in_trio(
     function: Callable[[], Coroutine[Any, Any, None]], context: Context, end: Callable[[], object]
-) -> None:
+) -> Callable[[], object]:
+    from trio import CancelScope
     from trio.lowlevel import spawn_system_task
+
+    scope = CancelScope()
 
     async def run() -> None:
         try:
-            await function()
+            with scope:
+                await function()
         finally:
             end()
 
     spawn_system_task(run, context=context)
-
-
-def is_cancelled() -> bool:
-    """Whether a cancellation that was just caught was meant for the calling task.
-
-    Under asyncio whatever runs in a task may raise the same exception by itself. Python 3.10 cannot tell the two apart
-    and takes every one for such; trio raises its own only where it means it.
-    """
-    if not _is_asyncio():
-        return True
-    cancelling: Callable[[], int] = getattr(asyncio.current_task(), "cancelling", int)
-    return cancelling() > 0
+    return scope.cancel
 
 
 def _is_asyncio() -> bool:

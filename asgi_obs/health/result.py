@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from asgi_obs.errors import ConfigurationError
 from asgi_obs.redaction import Redactor, redactor_of
 
-__all__ = ["STATUS_VALUES", "CheckResult", "HealthReport", "Status", "overall"]
+__all__ = ["STATUS_VALUES", "CheckResult", "HealthReport", "Status", "overall", "presentable"]
 
 Status: TypeAlias = Literal["healthy", "degraded", "unhealthy"]
 
@@ -81,7 +81,7 @@ class CheckResult:
             return cls.unhealthy("the check was cancelled")
         try:
             text = str(error)
-        except Exception:  # noqa: BLE001 - the error may be broken too
+        except BaseException:  # noqa: BLE001 - the error may be broken too
             text = ""
         return cls.unhealthy(type(error).__qualname__, text or None)
 
@@ -93,8 +93,8 @@ class CheckResult:
             redactor: Takes the secrets out of the texts; default the one that the environment describes.
         """
         redact = (redactor or redactor_of()).redact_text
-        message = _presentable(redact(self.message))
-        detail = None if self.detail is None else _presentable(redact(self.detail))
+        message = presentable(redact(self.message))
+        detail = None if self.detail is None else presentable(redact(self.detail))
         return replace(self, message=message, detail=detail, duration_ms=round(seconds * 1000, 2))
 
 
@@ -122,6 +122,7 @@ def overall(results: Iterable[tuple[CheckResult, bool]]) -> Status:
     return status
 
 
-def _presentable(text: str) -> str:
-    """Valid and short."""
-    return text[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+def presentable(text: str) -> str:
+    """The text as it may be shown anywhere: valid, short, and one line, with spaces for what cannot be printed."""
+    valid = text[:MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+    return "".join(char if char.isprintable() else " " for char in valid)

@@ -1,13 +1,14 @@
 """One registered check: when it is run, for how long, and what is shown of it.
 
-A check runs in a task of its own, once for all who ask meanwhile: nobody who stops waiting takes the run away from
-the others, and its result is kept even if nobody is left.
+A run has a task of its own, once for all who ask meanwhile: nobody who stops waiting takes the run away from the
+others, and its result is kept even if nobody is left. The check has a task of its own too: when its time is over it is
+cancelled, and the run ends at once, whatever the check makes of that. One that goes on is not called again until it has
+returned; under trio it keeps the processor busy meanwhile, since whatever it waits for is cancelled again.
 """
 
 from __future__ import annotations
 
 import inspect
-from asyncio import CancelledError
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final
@@ -15,10 +16,9 @@ from typing import Any, Final
 import anyio
 
 from asgi_obs.errors import ConfigurationError
-from asgi_obs.health.calls import Check, caller_of, is_local
+from asgi_obs.health.calls import OVERDUE, Check, caller_of, is_local
 from asgi_obs.health.concurrency import Flight, SingleFlight
 from asgi_obs.health.forks import Guard
-from asgi_obs.health.loops import is_cancelled
 from asgi_obs.health.options import CheckOptions
 from asgi_obs.health.refresh import Refresh
 from asgi_obs.health.result import CheckResult
@@ -68,7 +68,8 @@ class CheckRunner:
         self._clock = clock
         self._on_run = on_run
         self._good_until = float("-inf")
-        self._flight: SingleFlight[CheckResult] = SingleFlight()
+        self._runs: SingleFlight[CheckResult] = SingleFlight()
+        self._calls: SingleFlight[CheckResult] = SingleFlight()
 
     def present(self) -> CheckResult | None:
         """What is shown without a run: from the background, or while it is good; None if a run is needed."""
@@ -78,14 +79,16 @@ class CheckRunner:
 
     def start(self) -> Flight[CheckResult]:
         """The run that is under way, or a new one, in the running event loop."""
-        return self._flight.start(None, self._run)
+        return self._runs.start(None, self._run)
 
     def ask(self) -> CheckResult:
         """As `start`, on the spot; for a local check only."""
         started_at = perf_counter()
         try:
             result = CheckResult.from_answer(self._call())
-        except (Exception, SystemExit, CancelledError) as error:  # noqa: BLE001 - as in `_outcome`
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in `_answer`
             result = CheckResult.from_error(error)
         return self._keep(result.measured(perf_counter() - started_at, self._redactor))
 
@@ -94,22 +97,30 @@ class CheckRunner:
 
     async def _run(self) -> CheckResult:
         started_at = perf_counter()
-        result = CheckResult.unhealthy(f"no answer within {self.options.timeout:g} s")
-        with anyio.move_on_after(self.options.timeout) as scope:
-            result = await self._outcome(scope)
+        result = await self._result()
         return self._keep(result.measured(perf_counter() - started_at, self._redactor))
 
-    async def _outcome(self, scope: anyio.CancelScope) -> CheckResult:
+    async def _result(self) -> CheckResult:
+        call = self._calls.start(None, self._answer)
+        if call.is_cancelled:
+            return OVERDUE
+        with anyio.move_on_after(self.options.timeout):
+            await call.wait()
+        if not call.has_landed:
+            call.cancel()
+            return CheckResult.unhealthy(f"no answer within {self.options.timeout:g} s")
+        return call.result if call.error is None else CheckResult.unhealthy("the check was cancelled")
+
+    async def _answer(self) -> CheckResult:
+        cancelled = anyio.get_cancelled_exc_class()
         try:
             answer: Any = self._call()
             while inspect.isawaitable(answer):  # also what a sync function returns: `lambda: ping(url)`
                 answer = await answer
             return CheckResult.from_answer(answer)
-        except anyio.get_cancelled_exc_class() as error:
-            if scope.cancel_called or is_cancelled():
-                raise
-            return CheckResult.from_error(error)  # what the check waits for was cancelled, not we
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - raising is how a check says that it failed
+        except (cancelled, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - raising is how a check says that it failed
             return CheckResult.from_error(error)
 
     def _keep(self, result: CheckResult) -> CheckResult:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
 from asgi_obs.errors import ConfigurationError
-from asgi_obs.health.result import HealthReport
+from asgi_obs.health.result import HealthReport, presentable
 
 __all__ = ["READY", "Readiness", "ReadinessReport", "State", "not_ready"]
 
@@ -66,4 +66,4 @@ def not_ready(reason: str, state: State) -> Readiness:
         raise ConfigurationError("reason", reason, "a text that says why")
     if state not in get_args(State) or state == "ready":
         raise ConfigurationError("state", state, "one of starting, draining")
-    return Readiness(state, reason)
+    return Readiness(state, presentable(reason))

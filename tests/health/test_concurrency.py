@@ -165,6 +165,40 @@ async def test_a_run_that_somebody_cancels_is_over_for_all_who_wait(begun: bool)
     assert await flight.run("key", work) == 1
 
 
+async def test_what_is_no_exception_is_for_all_who_wait_too() -> None:
+    class Panic(BaseException):
+        pass
+
+    async def fail() -> int:
+        raise Panic
+
+    with pytest.raises(Panic):
+        await SingleFlight[int]().run("key", fail)
+
+
+async def test_a_run_that_does_not_heed_its_cancellation_is_found_by_the_next() -> None:
+    flight: SingleFlight[int] = SingleFlight()
+    may_end = anyio.Event()
+
+    async def stay() -> int:
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await may_end.wait()
+        return 7
+
+    run = flight.start("key", stay)
+    await settle()
+    assert not run.is_cancelled
+    run.cancel()
+    await settle()
+    assert (run.is_cancelled, run.has_landed, flight.start("key", stay)) == (True, False, run)
+    may_end.set()
+    await run.wait()
+    assert flight.start("key", stay) is not run
+
+
 async def test_many_who_wait_are_woken_some_at_a_time() -> None:
     flight: SingleFlight[int] = SingleFlight()
     work = Work()
@@ -355,6 +389,13 @@ async def test_the_threads_of_a_room_are_gone_when_there_is_no_more_to_do() -> N
         thread.join(10)
     assert not any(thread.is_alive() for thread in threads)
     assert not any(call in room for call in calls)
+
+
+async def test_a_room_without_a_size_is_never_full() -> None:
+    room = ThreadRoom("test.unlimited", None)
+    all_at_once = threading.Barrier(50, timeout=10)
+    calls = [room.submit(all_at_once.wait) for _ in range(50)]
+    assert sorted([await room.outcome(call) for call in calls]) == list(range(50))
 
 
 async def test_when_no_thread_can_be_started_there_is_room_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import asyncio
 import threading
 from contextvars import Context, ContextVar, copy_context
 
@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from asgi_obs.health.loops import EventLoop, current_loop, is_cancelled, spawn
+from asgi_obs.health.loops import EventLoop, current_loop, spawn
 
 pytestmark = pytest.mark.anyio
 
@@ -78,18 +78,39 @@ def test_a_task_ends_with_its_event_loop(backend: str) -> None:
     assert ended == [1]
 
 
-async def test_a_cancellation_by_a_scope_is_meant_for_the_task(anyio_backend_name: str) -> None:
-    can_be_told = anyio_backend_name == "trio" or sys.version_info >= (3, 11)
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        try:
-            await anyio.lowlevel.checkpoint()
-        except anyio.get_cancelled_exc_class():
-            assert is_cancelled() is can_be_told
-            raise
-    assert scope.cancelled_caught
+async def test_a_task_that_is_cancelled_ends() -> None:
+    ended = anyio.Event()
+    cancel = spawn(anyio.sleep_forever, Context(), ended.set)
+    await anyio.lowlevel.checkpoint()
+    cancel()
+    with anyio.fail_after(10):
+        await ended.wait()
+
+
+async def test_a_task_that_is_cancelled_before_it_begins_ends_too() -> None:
+    ended = anyio.Event()
+    spawn(anyio.sleep_forever, Context(), ended.set)()
+    with anyio.fail_after(10):
+        await ended.wait()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_an_exception_of_the_same_class_is_not() -> None:
-    assert is_cancelled() is False
+async def test_a_task_of_asyncio_is_cancelled_once() -> None:
+    cancellations, may_end, ended = [], anyio.Event(), anyio.Event()
+
+    async def stay() -> None:
+        try:
+            await anyio.sleep_forever()
+        except asyncio.CancelledError:
+            cancellations.append(1)
+        await may_end.wait()
+
+    cancel = spawn(stay, Context(), ended.set)
+    await anyio.lowlevel.checkpoint()
+    cancel()
+    for _ in range(10):
+        await anyio.lowlevel.checkpoint()
+    assert (cancellations, ended.is_set()) == ([1], False)
+    may_end.set()
+    with anyio.fail_after(10):
+        await ended.wait()

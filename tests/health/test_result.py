@@ -58,12 +58,13 @@ def test_an_error_without_a_text_has_no_detail() -> None:
     assert CheckResult.from_error(OSError()).detail is None
 
 
-def test_an_error_whose_text_cannot_be_had_is_a_result_all_the_same() -> None:
+@pytest.mark.parametrize("how", [RuntimeError, SystemExit])
+def test_an_error_whose_text_cannot_be_had_is_a_result_all_the_same(how) -> None:
     class BrokenError(Exception):
         def __str__(self) -> str:
-            raise RuntimeError
+            raise how
 
-    assert CheckResult.from_error(BrokenError()).detail is None
+    assert CheckResult.from_error(BrokenError()) == CheckResult.unhealthy(BrokenError.__qualname__)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,9 @@ def test_a_result_with_a_wrong_value_is_refused(option, value) -> None:
         ("http://db:5432/app refused", "http://db:5432/app refused"),
         ("mail to ops@example.com", "mail to ops@example.com"),
         ("\ud800", "?"),
+        ("x\n[+] db 1 ms fine\r\nhealthy", "x [+] db 1 ms fine  healthy"),
+        ("\x1b[2J\x00\x85\u2028\u202etxet", " [2J    txet"),
+        ("nicht verfügbar: データベース 🙂", "nicht verfügbar: データベース 🙂"),
     ],
 )
 def test_texts_are_handed_out_without_the_credentials_in_urls(text, presented) -> None:
@@ -109,4 +113,5 @@ def test_no_text_around_it_saves_a_password(before: str, user: str, after: str) 
     result = CheckResult.unhealthy(f"{before}://{user}:HUNTER2@{after}").measured(0.0)
     assert "HUNTER2" not in result.message
     assert len(result.message) <= MAX_TEXT
+    assert result.message.isprintable()
     result.message.encode()

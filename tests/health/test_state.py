@@ -12,6 +12,10 @@ def test_a_state_that_is_not_ready_has_its_reason() -> None:
     assert not_ready("loading the model", "starting") == Readiness("starting", "loading the model")
 
 
+def test_a_reason_is_one_line() -> None:
+    assert not_ready("no model\nhealthy", "starting").reason == "no model healthy"
+
+
 @pytest.mark.parametrize("state", ["ready", "gone", None])
 def test_not_ready_is_starting_or_draining(state) -> None:
     with pytest.raises(ConfigurationError, match="state="):

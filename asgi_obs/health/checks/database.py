@@ -32,6 +32,9 @@ class DatabaseCheck:
     is given up by the timeout of the registry, but where the engine is not async its connection cannot be put
     back before the driver gives up too (`connect_timeout`, `tcp_user_timeout`).
 
+    It says nothing of a `sqlite://` in memory: SQLAlchemy gives every thread one of its own there, and closes those of
+    other threads when there are more than five.
+
     Args:
         engine: An `Engine` or an `AsyncEngine` of SQLAlchemy 2; the latter works under asyncio only.
         statement: What is executed.
@@ -95,11 +98,12 @@ class DatabaseCheck:
         return CheckResult.healthy(f"answers ({self._pool_state()})")
 
     def _pool_state(self) -> str:
-        pool: Any = self._sync_engine.pool
-        try:
+        from sqlalchemy import QueuePool
+
+        pool = self._sync_engine.pool
+        if isinstance(pool, QueuePool):  # the only one that counts, with its async kin
             return f"pool size {pool.size()}, checked out {pool.checkedout()}"
-        except AttributeError:  # not all of them count
-            return type(pool).__name__
+        return type(pool).__name__
 
 
 class _AsyncDatabaseCheck(DatabaseCheck):

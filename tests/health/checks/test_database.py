@@ -13,7 +13,16 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import Engine, NullPool, QueuePool, create_engine, event
+from sqlalchemy import (
+    AssertionPool,
+    Engine,
+    NullPool,
+    QueuePool,
+    SingletonThreadPool,
+    StaticPool,
+    create_engine,
+    event,
+)
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -35,6 +44,9 @@ HEALTHY = CheckResult.healthy("answers (pool size 1, checked out 0)")
 EXHAUSTED = CheckResult.unhealthy("no free connection within 0.05 s (pool size 1, checked out 1)")
 
 ONE = {"pool_size": 1, "max_overflow": 0, "pool_timeout": DEADLINE}
+
+ANY_THREAD = {"check_same_thread": False}
+"""A pool that keeps connections of other threads could not close them."""
 
 
 class Gate:
@@ -165,9 +177,30 @@ class TestSync:
         wait_until(lambda: not visitors())
         pool.dispose()
 
-    def test_a_pool_that_does_not_count_is_told_by_its_name(self, tmp_path) -> None:
+    @pytest.mark.parametrize("pool", [NullPool, StaticPool, SingletonThreadPool, AssertionPool])
+    def test_a_pool_that_does_not_count_is_told_by_its_name(self, tmp_path, pool) -> None:
+        engine = create_engine(f"sqlite:///{tmp_path}/test.db", poolclass=pool, connect_args=ANY_THREAD)
+        check = DatabaseCheck(engine)
+        assert [check(), check()] == [CheckResult.healthy(f"answers ({pool.__name__})")] * 2
+        engine.dispose()
+
+    def test_an_exhausted_pool_that_does_not_count_is_told_by_its_name(self, tmp_path) -> None:
         engine = create_engine(f"sqlite:///{tmp_path}/test.db", poolclass=NullPool)
-        assert DatabaseCheck(engine)() == CheckResult.healthy("answers (NullPool)")
+        gate = Gate(engine)
+        event.listen(engine, "do_connect", lambda *_: gate() and None)
+        gate.close()
+        check = DatabaseCheck(engine, checkout_timeout=IMPATIENT)
+        assert check() == CheckResult.unhealthy("no free connection within 0.05 s (NullPool)")
+        gate.open()
+        wait_until(lambda: not visitors())
+
+    @pytest.mark.anyio
+    async def test_a_database_in_memory_is_healthy(self) -> None:
+        health = HealthRegistry()
+        engine = create_engine("sqlite://", connect_args=ANY_THREAD)
+        health.add("database", DatabaseCheck(engine))
+        assert (await health.run()).checks["database"].message == "answers (SingletonThreadPool)"
+        engine.dispose()
 
 
 @pytest.mark.anyio
