@@ -73,7 +73,7 @@ class Observability:
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """The application observed from outside, with the ops paths in front of its own."""
-        ops = mount_ops(app, self.ops, self.settings.ops_prefix)
+        ops = mount_ops(app, self.ops)
         stack: ASGIApp = RequestLoggingMiddleware(ops, settings=self.settings)
         stack = MetricsMiddleware(stack, registry=self.registry)
         stack = TracingMiddleware(stack, tracer_provider=self._tracer_provider, settings=self.settings)

@@ -239,7 +239,7 @@ def test_the_default_level_depends_on_the_environment(monkeypatch, environment, 
             "OPS_TOKEN='***' is not valid: expected printable ASCII without white space at its ends",
         ),
         ("OPS_USERNAME", "ops", "OPS_USERNAME='ops' is not valid: expected a name with OPS_PASSWORD set"),
-        ("OPS_PASSWORD", "s3cret", "OPS_PASSWORD='***' is not valid: expected set together with OPS_USERNAME"),
+        ("OPS_PASSWORD", "s3cret", "OPS_PASSWORD='***' is not valid: expected nothing without OPS_USERNAME"),
         (
             "OPS_ALLOWED_NETWORKS",
             "10.0.0.0/8,office",

@@ -43,18 +43,18 @@ def call_on(number: int | None, method: Callable[[], object]) -> None:
         _add(_methods, number, method)
 
 
-def hold(number: int, method: Callable[[], bool]) -> None:
+def hold(number: int, method: Callable[[int], bool]) -> None:
     """Have a method decide whether a signal waits, as long as its object exists.
 
     Args:
         number: The signal.
-        method: A bound method, called when the signal comes, in the middle of anything. True: nobody hears of the
-            signal now, and the method sees to it that it is sent again. What it raises is reported, and means no.
+        method: A bound method, called with the signal when it comes, in the middle of anything. True: nobody hears of
+            it now, and the method sees to it that it is sent again. What it raises is reported, and means no.
     """
     _add(_holders, number, method)
 
 
-def _add(known: dict[int, tuple[WeakMethod[Any], ...]], number: int, method: Callable[[], object]) -> None:
+def _add(known: dict[int, tuple[WeakMethod[Any], ...]], number: int, method: Callable[..., object]) -> None:
     others = (other for other in known.get(number, ()) if other() not in {None, method})
     known[number] = (*others, WeakMethod(method))
     with suppress(ValueError):  # another thread, or a subinterpreter
@@ -72,7 +72,7 @@ class _Chained:
         self._previous = previous
 
     def __call__(self, number: int, frame: FrameType | None) -> Any:
-        if any(_call(_holders, number)):
+        if any(_call(_holders, number, number)):
             return None
         _call(_methods, number)
         if callable(self._previous):
@@ -91,14 +91,14 @@ def _install(number: int) -> None:
         signal.signal(number, _Chained(previous))
 
 
-def _call(known: dict[int, tuple[WeakMethod[Any], ...]], number: int) -> list[object]:
+def _call(known: dict[int, tuple[WeakMethod[Any], ...]], number: int, *arguments: int) -> list[object]:
     """What all of the methods return, in a list, for each of them has to be called."""
     answers: list[object] = []
     for reference in known.get(number, ()):
         method = reference()
         try:
             if method is not None:
-                answers.append(method())
+                answers.append(method(*arguments))
         except Exception as error:  # noqa: BLE001 - fail open: the others, and whoever comes after, have to be called
             report("signals", error)
     return answers

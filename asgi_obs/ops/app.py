@@ -18,20 +18,24 @@ from asgi_obs.logs import audit_log
 from asgi_obs.metrics.catalogue import create
 from asgi_obs.metrics.process import register_process_metrics
 from asgi_obs.ops.answer import Answer, json_answer, send_answer
-from asgi_obs.ops.auth import Authorize, Guard
+from asgi_obs.ops.auth import NOBODY, Authorize, Guard
 from asgi_obs.ops.endpoint import Endpoint
 from asgi_obs.ops.exposition import Exposition
 from asgi_obs.ops.info import Info
 from asgi_obs.ops.lifecycle import Lifecycle
+from asgi_obs.ops.lifespan import Lifespan
 from asgi_obs.ops.loggers import Loggers
 from asgi_obs.ops.probes import Probes
-from asgi_obs.ops.request import OpsRequest
+from asgi_obs.ops.request import Caller, OpsRequest
 from asgi_obs.ops.tasks import Tasks
 from asgi_obs.routes.path import below
 from asgi_obs.settings import Settings
 from asgi_obs.types import Receive, Scope, Send
 
 __all__ = ["OpsApp", "routed_path"]
+
+MAX_AUDITED: Final = 200
+"""Characters of an argument in the audit log."""
 
 _NOT_FOUND: Final = json_answer({"detail": "Not Found"}, status=404)
 _FAILED: Final = json_answer({"detail": "Internal Server Error"}, status=500)
@@ -123,7 +127,10 @@ class OpsApp:
             return endpoint, ""
         parent, _, argument = path.rpartition("/")
         endpoint = self._parents.get(parent)
-        if endpoint is None or not argument or (endpoint.name == "health" and argument not in self.health.groups):
+        if endpoint is None or not argument:
+            return None
+        # Where a credential is needed, which groups there are is told to nobody else.
+        if endpoint.name == "health" and not self._guard.is_needed and argument not in self.health.groups:
             return None
         return endpoint, argument
 
@@ -133,17 +140,34 @@ class OpsApp:
         if kind == "http":
             await self.serve(self.match(routed_path(scope)), scope, receive, send)
         elif kind == "lifespan":
-            await _live_through(receive, send)
+            await self._live_through(receive, send)
         elif kind == "websocket":
             await send({"type": "websocket.close", "code": 1000})
         else:
             raise NotImplementedError(f"the ops app does not serve {kind!r} scopes")
 
-    async def serve(self, match: tuple[Endpoint, str] | None, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _live_through(self, receive: Receive, send: Send) -> None:
+        lifespan = Lifespan(self.lifecycle, None, receive, send)
+        while True:
+            message = await lifespan.receive()
+            await lifespan.send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+
+    async def serve(
+        self,
+        match: tuple[Endpoint, str] | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        bare: bool = False,
+    ) -> None:
         """Answer an HTTP request.
 
         Args:
             match: What `match` has found.
+            bare: Tell a bare status, whoever asks.
             scope: The scope of the request.
             receive: The server's `receive`.
             send: The server's `send`.
@@ -152,20 +176,29 @@ class OpsApp:
         exchange = scope.get(SCOPE_KEY)
         if exchange is not None:
             exchange.operational = True
-        answer = _NOT_FOUND if match is None else await self._answer(*match, scope, receive)
+        if match is None:
+            answer = _NOT_FOUND
+        else:
+            caller = NOBODY if bare else await self._who_asks(match[0], scope)
+            answer = await self._answer(match[0], OpsRequest(scope, receive, match[1], caller))
         await send_answer(answer, send, head=scope["method"] == "HEAD")
 
-    async def _answer(self, endpoint: Endpoint, argument: str, scope: Scope, receive: Receive) -> Answer:
-        caller = await self._guard.identify(scope)
-        if endpoint.access != "open" and not caller.admitted:
+    async def _who_asks(self, endpoint: Endpoint, scope: Scope) -> Caller:
+        return self._guard.recognise(scope) if endpoint.access == "open" else await self._guard.identify(scope)
+
+    async def _answer(self, endpoint: Endpoint, request: OpsRequest) -> Answer:
+        method: str = request.scope["method"]
+        if endpoint.access != "open" and not request.caller.admitted:
             self._denied.labels(endpoint.name).inc()
-            return self._guard.refuse(scope)
-        if not endpoint.allows(scope["method"]):
+            return self._guard.refuse(request.scope)
+        if not endpoint.allows(method):
             return endpoint.refusal
-        request = OpsRequest(scope, receive, argument, caller)
+        if request.argument and endpoint.name == "health" and request.argument not in self.health.groups:
+            return _NOT_FOUND
         try:
             if endpoint.access == "control":
-                audit_log(f"ops.{endpoint.name}", actor=caller.actor, method=scope["method"], argument=argument or None)
+                argument = request.argument[:MAX_AUDITED] or None
+                audit_log(f"ops.{endpoint.name}", actor=request.caller.actor, method=method, argument=argument)
             return await endpoint.answer(request)
         except Exception as error:  # noqa: BLE001 - a probe or a scraper can do nothing with a traceback
             report(f"OpsApp.{endpoint.name}", error)
@@ -188,11 +221,3 @@ def _of_type(kind: type[Any], option: str, value: Any) -> Any:
 def routed_path(scope: Scope) -> str:
     """The path below the mounts and the proxy."""
     return below(scope["path"], scope.get("root_path", ""))
-
-
-async def _live_through(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

@@ -1,7 +1,8 @@
 """Who may read the ops paths: a bearer token, a name with a password, a callable of your own; and from where.
 
-Asked for every request to an ops path but those of the bare probes. It fails closed: what cannot be judged is
-refused. Secrets are compared by their digests, in constant time, so that neither their text nor their length shows.
+It fails closed: what cannot be judged is refused, and so is a credential that is wrong, whatever else would be right.
+The bare probes do not wait for a callable: what it asks may be what is down. Secrets are compared by their digests, in
+constant time, so that neither their text nor their length shows.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ import logging
 import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
+from functools import cache
 from hashlib import sha256
 from typing import Any, Final, TypeAlias
+
+from anyio import fail_after, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from asgi_obs.errors import ConfigurationError, report_call
 from asgi_obs.ops.answer import Answer, Header, json_answer
@@ -22,10 +27,13 @@ from asgi_obs.settings import Settings
 from asgi_obs.tracing.trust import trust_of
 from asgi_obs.types import Scope
 
-__all__ = ["Authorize", "Guard"]
+__all__ = ["NOBODY", "Authorize", "Guard"]
 
 Authorize: TypeAlias = Callable[[Scope], "bool | str | Awaitable[bool | str | None] | None"]
 """Says of a request's scope whether who sent it may read everything: True, or his name for the audit log."""
+
+PATIENCE: Final = 5.0
+"""Seconds that a callable may take."""
 
 WARN_INTERVAL: Final = 60.0
 """Seconds between two log lines about requests that were refused."""
@@ -33,7 +41,8 @@ WARN_INTERVAL: Final = 60.0
 _BEARER: Final[Header] = (b"www-authenticate", b'Bearer realm="ops"')
 _BASIC: Final[Header] = (b"www-authenticate", b'Basic realm="ops", charset="UTF-8"')
 _FORBIDDEN: Final = json_answer({"detail": "Forbidden"}, status=403)
-_NOBODY: Final = Caller(admitted=False)
+NOBODY: Final = Caller(admitted=False)
+"""Who reads a bare status."""
 
 _log = logging.getLogger("asgi_obs")
 
@@ -43,10 +52,11 @@ class Guard:
 
     Args:
         settings: The token, the name and password, and the networks.
-        authorize: Asked where none of these credentials was sent; see `Authorize`.
+        authorize: Asked where none of these credentials was sent, for `PATIENCE` at most; see `Authorize`.
 
     Attributes:
         needs_credential: Whether there is a credential to be sent at all.
+        is_needed: Whether anybody may have to be refused.
 
     Raises:
         ConfigurationError: `authorize` cannot be called.
@@ -62,21 +72,30 @@ class Guard:
         self._login = _digest(login.encode()) if settings.ops_username else None
         self._username = settings.ops_username
         self.needs_credential = bool(self._token or self._login or authorize)
+        self.is_needed = self.needs_credential or bool(settings.ops_allowed_networks)
         # RFC 9110, section 11.6.1: a 401 names the schemes, so without any it is a 403.
         schemes = (*((_BEARER,) if self._token else ()), *((_BASIC,) if self._login else ()))
         self._challenge = (
             json_answer({"detail": "Unauthorized"}, status=401, headers=schemes) if schemes else _FORBIDDEN
         )
         self._warned_at = float("-inf")
+        if settings.environment == "production" and not self.is_needed:
+            _warn_that_all_is_open()
 
-    async def identify(self, scope: Scope) -> Caller:
-        """Who sent a request; never raises."""
+    def recognise(self, scope: Scope) -> Caller:
+        """Who sent a request, as far as that is known without asking a callable."""
         if not self._is_from_inside(scope):
-            return _NOBODY
+            return NOBODY
         if not self.needs_credential:
             return Caller(admitted=True)
-        actor = self._actor_of(scope) or await self._ask(scope)
-        return _NOBODY if actor is None else Caller(admitted=True, authorised=True, actor=actor)
+        return _caller(self._actor_of(scope))
+
+    async def identify(self, scope: Scope) -> Caller:
+        """Who sent a request; what a callable raises is reported."""
+        caller = self.recognise(scope)
+        if caller.admitted or not self._is_from_inside(scope) or self._has_wrong_credential(scope):
+            return caller
+        return NOBODY if self._authorize is None else _caller(await self._ask(self._authorize, scope))
 
     def refuse(self, scope: Scope) -> Answer:
         """The answer to somebody who is not admitted; said in the log once a minute."""
@@ -91,29 +110,52 @@ class Guard:
         return self._is_inside if isinstance(self._is_inside, bool) else self._is_inside(scope)
 
     def _actor_of(self, scope: Scope) -> str | None:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        given = _credentials(scope)
         if len(given) != 1:  # of two, somebody else may have read the other one
             return None
-        scheme, _, credential = given[0].strip().partition(b" ")
-        if scheme.lower() == b"bearer":
-            return "token" if _matches(credential.strip(), self._token) else None
-        if scheme.lower() == b"basic":
-            return self._username if _matches(_decoded(credential.strip()), self._login) else None
+        scheme, credential = given[0]
+        if scheme == b"bearer":
+            return "token" if _matches(credential, self._token) else None
+        if scheme == b"basic":
+            return self._username if _matches(_decoded(credential), self._login) else None
         return None
 
-    async def _ask(self, scope: Scope) -> str | None:
-        if self._authorize is None:
-            return None
+    def _has_wrong_credential(self, scope: Scope) -> bool:
+        """Whether one of a scheme of ours was sent, for it is known that it is not valid."""
+        ours = {scheme for scheme, secret in ((b"bearer", self._token), (b"basic", self._login)) if secret}
+        return any(scheme in ours for scheme, _ in _credentials(scope))
+
+    async def _ask(self, authorize: Authorize, scope: Scope) -> str | None:
         try:
-            answer: Any = self._authorize(scope)
-            if inspect.isawaitable(answer):
-                answer = await answer
+            with fail_after(PATIENCE):
+                answer: Any = authorize(scope)
+                if inspect.isawaitable(answer):
+                    answer = await answer
+        except get_cancelled_exc_class() as error:
+            await checkpoint_if_cancelled()  # raises if it is us who are cancelled
+            report_call(authorize, error)
+            return None
         except Exception as error:  # noqa: BLE001 - fail closed: who cannot be judged is not let in
-            report_call(self._authorize, error)
+            report_call(authorize, error)
             return None
         if isinstance(answer, str):
             return answer or None
         return "authorize" if answer is True else None
+
+
+@cache
+def _warn_that_all_is_open() -> None:
+    _log.warning("the ops paths are open to everybody: set OPS_TOKEN or OPS_ALLOWED_NETWORKS, or keep them inside")
+
+
+def _caller(actor: str | None) -> Caller:
+    return NOBODY if actor is None else Caller(admitted=True, authorised=True, actor=actor)
+
+
+def _credentials(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Scheme and credential of every `Authorization` header."""
+    split = (value.strip().partition(b" ") for name, value in scope["headers"] if name == b"authorization")
+    return [(scheme.lower(), credential.strip()) for scheme, _, credential in split]
 
 
 def _digest(secret: bytes) -> bytes:

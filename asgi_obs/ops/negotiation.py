@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from prometheus_client.exposition import choose_encoder
 
-__all__ = ["Encoder", "accepts_gzip", "choose_format"]
+__all__ = ["Encoder", "accepts_gzip", "by_preference", "choose_format"]
 
 Encoder: TypeAlias = Callable[[Any], bytes]
 """Makes text of the families that the `collect()` of its argument returns."""
@@ -28,7 +28,7 @@ def choose_format(accept: str) -> tuple[Encoder, str]:
     Args:
         accept: The request's `Accept`.
     """
-    for media_range in _by_preference(accept):
+    for media_range in by_preference(accept):
         media_type, *parameters = (part.strip() for part in media_range.split(";"))
         version = next((p.removeprefix("version=") for p in parameters if p.startswith("version=")), "")
         # The version would go into our content type as it came: only one that we know may.
@@ -43,10 +43,10 @@ def accepts_gzip(accept_encoding: str) -> bool:
     Args:
         accept_encoding: The request's `Accept-Encoding`.
     """
-    return any(coding == "gzip" for coding in _by_preference(accept_encoding.lower()))
+    return any(coding == "gzip" for coding in by_preference(accept_encoding.lower()))
 
 
-def _by_preference(header: str) -> Iterator[str]:
+def by_preference(header: str) -> Iterator[str]:
     """The elements of an `Accept` header without their weights, the most wanted first, the refused left out."""
     weighted = []
     for element in header.split(","):

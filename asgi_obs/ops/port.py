@@ -1,7 +1,7 @@
 """The ops app on a port of its own, served by uvicorn from inside the process, in the event loop of the application.
 
-In that loop, for the checks use what belongs to it. Several workers share the port: whichever gets a scrape answers
-for all of them (`asgi_obs.metrics.multiprocess`). Needs asyncio.
+In that loop, for the checks use what belongs to it. The workers of one service share the port: whichever gets a scrape
+answers for all of them (`asgi_obs.metrics.multiprocess`). Needs asyncio.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
+
+import psutil
 
 from asgi_obs.errors import ConfigurationError, MissingExtraError, report
 from asgi_obs.types import ASGIApp
@@ -62,9 +64,14 @@ class OpsServer:
         host, port = self._address
         try:
             family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            return socket.create_server(address[:2], family=family, reuse_port=hasattr(socket, "SO_REUSEPORT"))
+            listener = socket.create_server(address[:2], family=family, reuse_port=hasattr(socket, "SO_REUSEPORT"))
         except OSError as error:
             raise ConfigurationError("OPS_PORT", port, f"a free port of {host}: {error}") from error
+        strangers = _strangers(port)
+        if strangers:
+            listener.close()
+            raise ConfigurationError("OPS_PORT", port, f"a port that another service (PID {strangers[0]}) does not use")
+        return listener
 
     async def stop(self) -> None:
         """Serve no more."""
@@ -73,6 +80,18 @@ class OpsServer:
             server.should_exit = True
             with suppress(Exception):  # `_ended` has reported it
                 await asyncio.wait_for(task, 2 * PATIENCE)
+
+
+def _strangers(port: int) -> list[int]:
+    """The processes that listen on a port and are no workers beside this one; the kernel lets a user's share it."""
+    try:
+        here = psutil.Process()
+        family = {child.pid for child in (here.parent() or here).children()} | {here.pid}
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.Error:  # not everywhere may everybody look
+        return []
+    listening = (each for each in connections if each.status == psutil.CONN_LISTEN and each.laddr.port == port)
+    return [each.pid for each in listening if each.pid is not None and each.pid not in family]
 
 
 def _make_server(app: ASGIApp) -> uvicorn.Server:

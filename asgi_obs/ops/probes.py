@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from asgi_obs.health import CheckResult, HealthRegistry
 from asgi_obs.ops.answer import Answer, json_answer, text_answer
+from asgi_obs.ops.negotiation import by_preference
 from asgi_obs.ops.request import Caller, OpsRequest
 from asgi_obs.settings import Settings
 
 __all__ = ["Probes"]
 
-HEALTH_JSON: Final = b"application/health+json"
+HEALTH_JSON: Final = "application/health+json"
 
 _GOOD: Final = frozenset({"healthy", "degraded", "ready", "alive"})
 _AS_DRAFT: Final = {"healthy": "pass", "degraded": "warn", "ready": "pass", "alive": "pass"}
@@ -79,8 +80,9 @@ class Probes:
             content, results = {}, {}
         if "verbose" in request.query:
             return text_answer(self._as_text(status, results, request.caller), status=code)
-        if HEALTH_JSON.decode() in request.header(b"accept"):
-            return json_answer(self._as_draft(status, results, request.caller), status=code, media_type=HEALTH_JSON)
+        if _accepts_draft(request):
+            draft = self._as_draft(status, results, request.caller)
+            return json_answer(draft, status=code, media_type=HEALTH_JSON.encode())
         if "checks" in content:
             content = {**content, "checks": self._as_guide(results, request.caller)}
         return json_answer({"status": status, **content}, status=code)
@@ -121,6 +123,11 @@ class Probes:
         if self._is_production:
             return result.message if caller.authorised else ""
         return ": ".join(filter(None, (result.message, result.detail)))
+
+
+def _accepts_draft(request: OpsRequest) -> bool:
+    accepted = by_preference(request.header(b"accept").lower())
+    return any(media_range.partition(";")[0] == HEALTH_JSON for media_range in accepted)
 
 
 def _now() -> str:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 from urllib.parse import parse_qs
+
+from anyio import move_on_after
 
 from asgi_obs.types import Receive, Scope
 
 __all__ = ["Caller", "OpsRequest"]
+
+PATIENCE: Final = 10.0
+"""Seconds that the body of a request may take."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +67,15 @@ class OpsRequest:
         """The body.
 
         Raises:
-            ValueError: It is longer than `limit` bytes, or the client left in the middle of it.
+            ValueError: It is longer than `limit` bytes, takes longer than `PATIENCE`, or the client left in the middle.
         """
         body: bytes = b""
-        while True:
-            message = await self.receive()
-            body += message.get("body", b"")
-            if message["type"] != "http.request" or len(body) > limit:
-                raise ValueError(f"at most {limit} bytes")
-            if not message.get("more_body", False):
-                return body
+        with move_on_after(PATIENCE):
+            while True:
+                message = await self.receive()
+                body += message.get("body", b"")
+                if message["type"] != "http.request" or len(body) > limit:
+                    raise ValueError(f"at most {limit} bytes")
+                if not message.get("more_body", False):
+                    return body
+        raise ValueError(f"at most {PATIENCE:g} seconds")

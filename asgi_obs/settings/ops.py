@@ -68,9 +68,7 @@ class OpsSettings(CheckedSettings):
             self._require(name, usable or value == "", _CREDENTIAL)
         self._require("ops_username", bool(self.ops_password) or not self.ops_username, "a name with OPS_PASSWORD set")
         self._require("ops_username", ":" not in self.ops_username, "a name without a colon (RFC 7617)")
-        self._require(
-            "ops_password", bool(self.ops_username) or not self.ops_password, "set together with OPS_USERNAME"
-        )
+        self._require("ops_password", bool(self.ops_username) or not self.ops_password, "nothing without OPS_USERNAME")
         self._require("ops_allowed_networks", all(map(is_network, self.ops_allowed_networks)), _NETWORKS)
         self._require("ops_endpoints", set(self.ops_endpoints) <= set(ENDPOINTS), _ENDPOINTS)
         usable = isinstance(self.ops_prefix, str) and _PATH.fullmatch(self.ops_prefix) is not None

@@ -111,6 +111,8 @@ def left_behind(process: psutil.Process) -> tuple[int, int]:
 def main() -> int:
     """Measure, print, and return 1 if the bar does not hold."""
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        # Connections inherit it; the server does not set it for a socket that it is given.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listener.getsockname()[1]
         command = [sys.executable, "-m", "tests.benchmarks.probes"]
         options: dict[str, Any] = {"cwd": ROOT, "env": {**os.environ, "LOG_LEVEL": "ERROR"}}

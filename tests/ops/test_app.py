@@ -438,6 +438,16 @@ async def test_every_use_of_control_is_in_the_audit_log(monkeypatch: pytest.Monk
     ]
 
 
+async def test_a_callable_is_not_asked_for_the_bare_probes() -> None:
+    async def what_is_down(scope: object) -> bool:
+        raise AssertionError  # pragma: no cover - that is what is tested
+
+    ops = OpsApp(registry=CollectorRegistry(), settings=Settings(), authorize=what_is_down)
+
+    for path in ("/health/live", "/health/ready"):
+        assert (await request(ops, path)).status_code == 200
+
+
 async def test_a_callable_of_ones_own_authorises_too() -> None:
     settings = Settings(service_name="shop")
     ops = OpsApp(registry=CollectorRegistry(), settings=settings, authorize=lambda scope: "ada")

@@ -137,8 +137,81 @@ async def test_a_callable_is_asked_only_where_no_other_credential_is_valid() -> 
 
     assert await made.identify(scope_with(b"Bearer t0p-t0ken")) == BY_TOKEN
     assert asked == []
-    assert await made.identify(scope_with(b"Bearer no")) == NOBODY
+    assert await made.identify(scope_with()) == NOBODY
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("headers", [(b"Bearer no",), (b"Bearer t0p-t0ken", b"Bearer t0p-t0ken"), (b"bearer",)])
+async def test_a_wrong_credential_is_refused_whatever_a_callable_would_say(headers: tuple[bytes, ...]) -> None:
+    made = guard(lambda scope: "ada", ops_token=TOKEN)
+
+    assert await made.identify(scope_with(*headers)) == NOBODY
+    assert (await made.identify(scope_with(b"Basic YTpi"))).actor == "ada"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_callable_that_hangs_or_is_cancelled_admits_nobody(
+    backend: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(auth, "PATIENCE", 0.01)
+    monkeypatch.setattr("asgi_obs.errors._last_logged", {})
+
+    async def hanging(scope: Scope) -> bool:
+        await anyio.sleep_forever()
+        raise AssertionError  # pragma: no cover - never
+
+    async def cancelled(scope: Scope) -> bool:
+        with anyio.CancelScope() as outer:
+            outer.cancel()
+            try:
+                await anyio.lowlevel.checkpoint()
+            except anyio.get_cancelled_exc_class() as error:
+                kept.append(error)
+                raise
+        raise kept.pop()
+
+    kept: list[BaseException] = []
+    for callable_ in (hanging, cancelled):
+        assert anyio.run(guard(callable_).identify, scope_with(), backend=backend) == NOBODY
+    assert "hanging failed" in caplog.text
+    assert "cancelled failed" in caplog.text
+
+
+async def test_who_has_left_is_not_answered() -> None:
+    async def hanging(scope: Scope) -> bool:
+        await anyio.sleep_forever()
+        raise AssertionError  # pragma: no cover - never
+
+    with anyio.move_on_after(0.01) as left:
+        await guard(hanging).identify(scope_with())
+    assert left.cancelled_caught
+
+
+async def test_the_bare_probes_do_not_wait_for_a_callable() -> None:
+    asked: list[Scope] = []
+    made = guard(asked.append, ops_token=TOKEN)
+
+    assert made.recognise(scope_with()) == NOBODY
+    assert made.recognise(scope_with(b"Bearer t0p-t0ken")) == BY_TOKEN
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "said"),
+    [
+        ("production", {}, 1),
+        ("production", {"ops_token": TOKEN}, 0),
+        ("production", {"ops_allowed_networks": "::1"}, 0),
+        ("staging", {}, 0),
+    ],
+)
+def test_in_production_it_is_said_once_that_all_is_open(
+    environment: str, options: dict[str, Any], said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth._warn_that_all_is_open.cache_clear()
+    for _ in range(3):
+        guard(environment=environment, **options)
+    assert caplog.text.count("the ops paths are open to everybody") == said
 
 
 def test_a_callable_has_to_be_one() -> None:

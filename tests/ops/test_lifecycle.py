@@ -38,9 +38,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(signals, "_methods", {})
     monkeypatch.setattr(signals, "_holders", {})
     handler = Server()
-    before = signal.signal(signal.SIGTERM, handler)
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
     yield handler
-    signal.signal(signal.SIGTERM, before)
+    for number, previous in before.items():
+        signal.signal(number, previous)
 
 
 def lifecycle(drain_seconds: float) -> tuple[Lifecycle, HealthRegistry]:
@@ -75,6 +76,20 @@ async def test_what_cannot_begin_does_not_break_the_request(
     made = Lifecycle(Broken(), Settings(stall_seconds=0))
 
     assert made.attach() is True
+    assert "Lifecycle.begin failed" in caplog.text
+
+
+async def test_without_a_lifespan_an_unknown_member_is_said_with_the_first_request(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("asgi_obs.errors._last_logged", {})
+    made, health = lifecycle(0)
+    health.group("storage", ["database"])
+
+    made.begin()
+    assert caplog.text == ""  # the application may yet add it, while it starts
+    made.end()
+    made.attach()
     assert "Lifecycle.attach failed" in caplog.text
 
 
@@ -110,6 +125,29 @@ async def test_with_time_to_drain_the_server_hears_of_sigterm_later(server: Serv
     assert server.times == 1
 
 
+async def test_who_leaves_is_not_made_ready_again_and_does_not_wait_twice(server: Server) -> None:
+    made, health = lifecycle(3600)
+    made.attach()
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    health.set_ready()
+    assert (health.readiness.state, server.times) == ("draining", 0)
+
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert server.times == 1
+
+
+async def test_sigint_is_held_back_like_sigterm(server: Server) -> None:
+    made, health = lifecycle(3600)
+    made.attach()
+
+    os.kill(os.getpid(), signal.SIGINT)
+    assert (health.readiness.reason, server.times) == ("SIGINT", 0)
+
+    os.kill(os.getpid(), signal.SIGINT)
+    assert server.times == 1
+
+
 async def test_a_second_sigterm_is_not_held_back(server: Server) -> None:
     made, _ = lifecycle(3600)
     made.attach()
@@ -139,9 +177,9 @@ async def test_the_end_of_the_lifespan_fails_readiness_and_waits_once() -> None:
 
     await made.drain()
     assert (health.readiness.state, health.readiness.reason) == ("draining", "shutting down")
-    health.set_not_ready("by hand")
+    health.undrain()
     await made.drain()
-    assert health.readiness.reason == "by hand"
+    assert health.readiness.state == "ready"
 
 
 async def test_what_the_last_lifespan_has_set_is_over_when_the_next_begins() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from prometheus_client import CollectorRegistry
 
 from asgi_obs.errors import ConfigurationError
 from asgi_obs.exchange import Exchange, ExchangeMiddleware
-from asgi_obs.health import HealthRegistry
 from asgi_obs.ops import OpsApp, OpsMount, mount_ops
 from asgi_obs.settings import Settings
 from asgi_obs.testing import drive, http_scope, websocket_scope
@@ -52,28 +50,6 @@ class Watch(Observer):
 
     def on_end(self, exchange: Exchange) -> None:
         self.seen.append((exchange.route, exchange.operational))
-
-
-class Living:
-    """An application with a lifespan, and what it does in it."""
-
-    def __init__(self, startup: Callable[[], object] = lambda: None) -> None:
-        self.startup = startup
-        self.heard: list[str] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> object:
-        while True:
-            message = await receive()
-            self.heard.append(message["type"])
-            if message["type"] == "lifespan.startup":
-                self.startup()
-            await send({"type": f"{message['type']}.complete"})
-            if message["type"] == "lifespan.shutdown":
-                return ANSWERED
-
-
-def server_messages() -> list[Message]:
-    return [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
 
 
 @pytest.mark.parametrize("prefix", ["", "/internal", "/a/b"])
@@ -175,52 +151,6 @@ def test_only_an_ops_app_can_be_mounted() -> None:
         OpsMount(Inner(), Inner())  # type: ignore[arg-type]
 
 
-async def test_the_lifespan_is_the_applications_and_readiness_fails_before_it_hears_of_the_end() -> None:
-    health = HealthRegistry()
-    seen: list[str] = []
-    app = Living()
-    messages = server_messages()
-
-    async def from_server() -> Message:
-        return messages.pop(0)
-
-    async def to_server(message: Message) -> None:
-        seen.append(f"{message['type']} {health.readiness.state}")
-
-    mounted = mount_ops(app, OpsApp(health=health, registry=CollectorRegistry()))
-
-    assert await mounted({"type": "lifespan"}, from_server, to_server) is ANSWERED
-    assert seen == ["lifespan.startup.complete ready", "lifespan.shutdown.complete draining"]
-    assert app.heard == ["lifespan.startup", "lifespan.shutdown"]
-
-
-async def test_a_group_with_an_unknown_member_fails_the_start_and_the_application_cleans_up() -> None:
-    health = HealthRegistry()
-    health.add("cache", lambda: True)
-    health.group("storage", ["cache", "database"])
-    app = Living()
-
-    sent = await drive(
-        mount_ops(app, OpsApp(health=health, registry=CollectorRegistry())), {"type": "lifespan"}, server_messages()[:1]
-    )
-
-    assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
-    assert "database" in sent[0]["message"]
-    assert app.heard == ["lifespan.startup", "lifespan.shutdown"]
-
-
-async def test_members_may_be_added_while_the_application_starts() -> None:
-    health = HealthRegistry()
-    health.group("storage", ["database"])
-    app = Living(lambda: health.add("database", lambda: True))
-
-    sent = await drive(
-        mount_ops(app, OpsApp(health=health, registry=CollectorRegistry())), {"type": "lifespan"}, server_messages()
-    )
-
-    assert sent[0]["type"] == "lifespan.startup.complete"
-
-
 async def test_a_group_is_served_below_health_and_nothing_else_is() -> None:
     watch, inner = Watch(), Inner()
     ops = make_ops()
@@ -267,3 +197,21 @@ async def test_without_a_credential_there_is_no_control(path: str) -> None:
     await drive(mount_ops(inner, make_ops()), http_scope(path))
 
     assert len(inner.calls) == 1
+
+
+async def test_the_prefix_is_that_of_the_settings_unless_it_is_given() -> None:
+    ops = OpsApp(registry=CollectorRegistry(), settings=Settings(ops_prefix="/internal"))
+
+    for mounted, path in (
+        (mount_ops(Inner(), ops), "/internal/health"),
+        (mount_ops(Inner(), ops, "/own"), "/own/health"),
+    ):
+        assert (await drive(mounted, http_scope(path)))[0]["status"] == 200
+
+
+async def test_with_a_credential_which_groups_there_are_is_told_to_nobody_else() -> None:
+    inner = Inner()
+    mounted = mount_ops(inner, OpsApp(registry=CollectorRegistry(), settings=Settings(ops_token="t0p")))
+
+    assert (await drive(mounted, http_scope("/health/other")))[0]["status"] == 401
+    assert inner.calls == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 import anyio
 import httpx
+import psutil
 import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -77,7 +79,7 @@ async def main_port(app: ASGIApp, path: str) -> Any:
 
 
 async def test_the_ops_paths_are_on_their_own_port_and_only_the_bare_probes_on_the_main_one(port: int) -> None:
-    app = make_mount(port, ops_prefix="/internal")
+    app = make_mount(port)
 
     async with living(app):
         served = [
@@ -112,6 +114,58 @@ async def test_credentials_hold_there_too_and_headers_do_not_say_who_asks(port: 
         assert forged.status_code == 403
         assert (await get(port, "/health/live")).text == '{"status":"alive"}'
         assert "server" not in forged.headers
+
+
+async def test_on_the_main_port_the_probes_are_bare_without_a_credential_too(port: int) -> None:
+    ops = OpsApp(registry=CollectorRegistry(), settings=Settings(ops_port=port))
+    ops.health.add("database", lambda: False)
+    app = mount_ops(drive, ops)  # type: ignore[arg-type]
+
+    async with living(mount_ops(FastAPI(), ops)):
+        sent = await drive(app, http_scope("/health/ready"))
+        assert (await get(port, "/health/ready")).json()["checks"]["database"]["status"] == "unhealthy"
+
+    assert (sent[0]["status"], sent[1]["body"]) == (503, b'{"status":"not_ready"}')
+
+
+LISTENER = """
+import socket
+with socket.create_server(("127.0.0.1", int(input())), reuse_port=True) as listener:
+    print(flush=True)
+    input()
+"""
+
+
+def test_another_service_that_would_share_the_port_fails_the_start(port: int) -> None:
+    # By way of a shell, so that it is no child of ours, as a worker beside us is none of our own.
+    command = ["sh", "-c", f"{sys.executable} -c '{LISTENER}'; :"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stranger:
+        assert stranger.stdin is not None
+        assert stranger.stdout is not None
+        print(port, file=stranger.stdin, flush=True)
+        stranger.stdout.readline()
+
+        async def start() -> None:
+            OpsServer(drive, "127.0.0.1", port).start()  # type: ignore[arg-type]
+
+        with pytest.raises(ConfigurationError, match=rf"OPS_PORT={port} is not valid: expected a port that another"):
+            anyio.run(start)
+        print(file=stranger.stdin, flush=True)
+
+
+def test_where_nobody_may_look_the_port_is_shared(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(kind: str) -> None:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil, "net_connections", refuse)
+
+    async def start() -> bool:
+        server = OpsServer(drive, "127.0.0.1", port)  # type: ignore[arg-type]
+        server.start()
+        await server.stop()
+        return True
+
+    assert anyio.run(start)
 
 
 async def test_an_address_that_cannot_be_listened_on_fails_the_start(port: int) -> None:

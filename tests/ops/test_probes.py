@@ -117,6 +117,21 @@ async def test_health_json_follows_the_draft_when_it_is_accepted() -> None:
     assert {check["observedUnit"] for [check] in body["checks"].values()} == {"ms"}
 
 
+@pytest.mark.parametrize(
+    ("accept", "accepted"),
+    [
+        (b"Application/Health+JSON", True),
+        (b"application/health+json;version=1", True),
+        (b"application/health+json;q=0", False),
+        (b"application/json", False),
+    ],
+)
+async def test_health_json_is_for_those_who_accept_it(accept: bytes, *, accepted: bool) -> None:
+    answer = await make_probes().health(request(accept=accept))
+
+    assert (dict(answer.headers)[b"content-type"] == b"application/health+json") is accepted
+
+
 async def test_verbose_is_for_people() -> None:
     probes = make_probes(database=CheckResult.unhealthy("gone"), cache=CheckResult.degraded("slow"), disk=True)
 

@@ -61,6 +61,17 @@ async def test_a_body_that_is_too_long_or_broken_off_is_refused(messages: list[M
         await request(messages).body(3)
 
 
+async def test_a_body_that_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_obs.ops.request.PATIENCE", 0.01)
+
+    async def never() -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError  # pragma: no cover - never
+
+    with pytest.raises(ValueError, match=r"at most 0\.01 seconds"):
+        await OpsRequest(http_scope("/"), never, "", Caller(admitted=True)).body(3)
+
+
 def test_a_request_is_made_for_one_caller() -> None:
     async def read() -> bytes:
         return await request([{"type": "http.request"}]).body(1)
