@@ -1,7 +1,9 @@
 """Sensitive words, and the keys that contain one.
 
 A key is sensitive if it contains a sensitive word, whatever its case and with or without separators: `token` covers
-`token`, `X-Auth-Token` and `accessToken`. A verdict on a key is kept: asking again costs a dictionary look-up.
+`token`, `X-Auth-Token` and `accessToken`. `password` is also written `passwd`, `pwd`, `passphrase`, and `pass` where a
+key ends in it as a part of its own: `db_pass`, `smtpPass`, but not `bypass`. A verdict on a key is kept: asking again
+costs a dictionary look-up.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final
+
+from asgi_obs.redaction.escapes import BEHIND_ESCAPE
 
 __all__ = ["Words", "folded", "is_about"]
 
@@ -19,7 +23,21 @@ MAX_KEPT_KEY: Final = 64
 MAX_COUNT: Final = 10**7
 """A number from here on is no count of anything, and may be a secret."""
 
+MAX_PASSED: Final = 1000
+"""The same under `pass`, which says how many passed or is a PIN."""
+
 _SEPARATORS: Final = re.compile(r"[-_. ]+")
+
+# What else a word is called; the keys are those of Azure's connection strings.
+_SYNONYMS: Final = {"password": ("passwd", "passphrase", "pwd"), "apikey": ("accountkey", "sharedaccesskey")}
+
+# `pass` as the last part of a key, for a regular expression that ignores case. A word follows an option only:
+# "--pass x", but not "the first pass took 5 s".
+_PASS: Final = (
+    rf"(?:(?<![a-z])(?:db|user)?|{BEHIND_ESCAPE}|(?-i:(?<=[A-Za-z])(?=Pass)))pass(?! *[\w.-])|(?-i:(?<=-)pass(?= ))"
+)
+_PASS_TRIGGERS: Final = ("pass[^a-z0-9.]",)
+"""The options are looked for by `asgi_obs.redaction.text`."""
 
 # What a key is about when it ends in one of these is how many or how long.
 _MEASURES: Final = (
@@ -49,12 +67,18 @@ class Words:
     def __init__(self, words: Iterable[str]) -> None:
         parts = _shortest(words)
         names = [re.escape(name) for name in parts]
+        self._has_pass = "password" in parts
+        short = (_PASS,) if self._has_pass else ()
         self._search: Callable[[str], object] = re.compile("|".join(names) or r"(?!)").search
+        self._ends_in_pass: Callable[[str], object] = re.compile("".join(short) or r"(?!)", re.IGNORECASE).search
         self._counts: Callable[[str], object] = re.compile(
             f"(?:{'|'.join(names)})s(?![a-z])|{_MEASURES}" if names else r"(?!)"
         ).search
-        self.pattern = "|".join(map(_written, parts.values())) or r"(?!)"
-        self.triggers = tuple(r"\.?".join(map(re.escape, word)) for word in parts.values())
+        self.pattern = "|".join((*map(_written, parts.values()), *short)) or r"(?!)"
+        self.triggers = (
+            *(r"\.?".join(map(re.escape, word)) for word in parts.values()),
+            *(_PASS_TRIGGERS if short else ()),
+        )
         self.verdicts: dict[str, bool] = {}
 
     def is_sensitive(self, key: object) -> bool:
@@ -65,7 +89,7 @@ class Words:
         return self._judge(_text_of(key))
 
     def _judge(self, key: str) -> bool:
-        verdict = self._search(_normal(key)) is not None
+        verdict = self._search(_normal(key)) is not None or self._ends_in_pass(key) is not None
         if len(key) <= MAX_KEPT_KEY:
             if len(self.verdicts) >= MAX_VERDICTS:
                 self.verdicts.clear()
@@ -79,11 +103,12 @@ class Words:
         """
         if type(value) is dict:
             return bool(value) and all(type(name) is str and self.is_count(name, value[name]) for name in value)
-        return (
-            type(value) in (int, float)
-            and -MAX_COUNT < value < MAX_COUNT
-            and self._counts(_spelled(_text_of(key))) is not None
-        )
+        if type(value) not in (int, float):
+            return False
+        name = _spelled(_text_of(key))
+        if name == "pass" and self._has_pass:
+            return bool(-MAX_PASSED < value < MAX_PASSED)
+        return -MAX_COUNT < value < MAX_COUNT and self._counts(name) is not None
 
 
 def is_about(name: str) -> bool:
@@ -115,6 +140,8 @@ def _shortest(words: Iterable[str]) -> dict[str, list[str]]:
         name = "".join(split)
         if len(split) > len(parts.get(name, ())):
             parts[name] = split
+        for synonym in _SYNONYMS.get(name, ()):
+            parts.setdefault(synonym, [synonym])
     return {name: parts[name] for name in sorted(parts) if not any(o in name for o in parts if o != name)}
 
 

@@ -18,7 +18,8 @@ _SEPARATORS: Final = b"-_ "
 """Deleted before the search, for they may stand anywhere in a sensitive word."""
 
 _LOWER: Final = bytes(range(256)).lower()
-_BY_RARITY: Final = "etaoinsrhlducmfgpybwvkxjqz0123456789:/='"
+# As letters are in English, and digits and `/` in logs.
+_BY_RARITY: Final = "etaoinsr0123456789/hlducmfgpyb:='wvkxjqz"
 _LITERAL: Final = re.compile(r"[a-z0-9:/=']*(?![?*+{])")
 
 
@@ -34,13 +35,14 @@ def prefilter(triggers: Iterable[str]) -> Callable[[str], bool]:
         before, anchor, after = _split(trigger.encode().decode("latin-1"))
         behind = f"(?<={before}{anchor})" if before else ""
         by_anchor.setdefault(anchor, []).append(behind + after)
-    anchored = (f"{anchor}(?:{'|'.join(rest)})" for anchor, rest in by_anchor.items())
+    # Branches are tried in turn, wherever one of the anchors is: the most frequent first.
+    anchors = sorted(by_anchor, key=lambda anchor: (_BY_RARITY + anchor).index(anchor))
+    anchored = (f"{anchor}(?:{'|'.join(by_anchor[anchor])})" for anchor in anchors)
     search = re.compile("|".join(anchored).encode("latin-1")).search
 
     def may_hold_secrets(text: str) -> bool:
-        if not text.isascii():
-            text = folded(text)
-        return search(text.encode("utf-8", "surrogatepass").translate(_LOWER, _SEPARATORS)) is not None
+        encoded = text.encode() if text.isascii() else folded(text).encode("utf-8", "surrogatepass")
+        return search(encoded.translate(_LOWER, _SEPARATORS)) is not None
 
     return may_hold_secrets
 

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from asgi_obs.errors import ConfigurationError, report_call
-from asgi_obs.redaction import cards, cookies, escapes, sql, tokens, urls, validation
+from asgi_obs.redaction import cards, commands, cookies, escapes, sql, tokens, urls, validation
 from asgi_obs.redaction.keys import Words
 from asgi_obs.redaction.mask import MASK
 from asgi_obs.redaction.pairs import PairRules
@@ -50,7 +50,7 @@ class TextRules:
         self._pairs = PairRules(words)
         self._sql = sql.SqlRules(words)
         self._may_hold_tokens = prefilter(tokens.TRIGGERS)
-        modules = (cards, cookies, escapes, sql, tokens, urls, validation)
+        modules = (cards, commands, cookies, escapes, sql, tokens, urls, validation)
         self._may_hold_secrets = prefilter((*words.triggers, *(t for module in modules for t in module.TRIGGERS)))
         self._is_customised = bool(self._patterns or rule)
         self._clean: set[str] = set()
@@ -76,7 +76,8 @@ class TextRules:
 
     def is_suspicious(self, text: str) -> bool:
         """Whether the rules of this library have to look at a text; if not, they would not change it."""
-        return "sk-" in text or self._may_hold_secrets(text)
+        # The prefilter sees no dashes, no spaces and no upper case.
+        return "sk-" in text or "AUTH " in text or "PASS " in text or "-pass " in text or self._may_hold_secrets(text)
 
     def apply(self, text: str) -> str:
         """What the rules of this library make of the text, without the look before."""
@@ -88,6 +89,7 @@ class TextRules:
         # From what says most about its place to what says least: a token is masked whole before a `:` in it counts.
         if "sk-" in text or self._may_hold_tokens(text):
             text = tokens.redact_tokens(text)
+        text = commands.redact_commands(text)
         text = cookies.redact_cookies(text)
         text = self._validation.redact(text)
         text = self._sql.redact(text)

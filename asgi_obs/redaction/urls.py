@@ -37,6 +37,9 @@ _ENCODED_USERINFO: Final = re.compile(
 _ENCODED_NAME: Final = re.compile(
     r"(?<![\w.%\[\]+-])((?=[\w.%\[\]+-]{0,200}%[0-9A-Fa-f]{2})[\w.%\[\]+-]{1,200})=[^&;\s\"'<>]+"
 )
+# Secret by their exact names, for `sig` is part of too many words: parameters of Azure, AWS and Google Cloud.
+_SIGNATURES: Final = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature"})
+_SIGNATURE: Final = re.compile(rf"""([?&](?:amp;)?(?:{"|".join(sorted(_SIGNATURES))})=)[^&#\s"'<>]+""", re.IGNORECASE)
 _URL_PARAMETERS: Final = re.compile(r"""([?#])([^?#\s"'<>]+)""")
 
 
@@ -57,6 +60,7 @@ class UrlRules:
         if "%" in text:
             text = _ENCODED_USERINFO.sub(rf"\g<scheme>{MASK}", text)
             text = _ENCODED_NAME.sub(self._redact_encoded, text)
+        text = _SIGNATURE.sub(rf"\1{MASK}", text)
         if "://" not in text:
             return text
         text = _USERINFO.sub(f"://{MASK}@", text)
@@ -66,8 +70,11 @@ class UrlRules:
         """A query string with the values of its sensitive parameters replaced, all else byte for byte the same."""
         return "&".join(map(self._redact_parameter, query.split("&")))
 
+    def _is_secret(self, name: str) -> bool:
+        return self._is_sensitive(name) or name.lower() in _SIGNATURES
+
     def _redact_encoded(self, found: re.Match[str]) -> str:
-        return f"{found[1]}={MASK}" if self._is_sensitive(unquote(found[1])) else found[0]
+        return f"{found[1]}={MASK}" if self._is_secret(unquote(found[1])) else found[0]
 
     def _redact_names(self, query: str) -> str:
         return "&".join(self._redact_named(parameter) or parameter for parameter in query.split("&"))
@@ -87,7 +94,7 @@ class UrlRules:
         start = 0
         for part in parameter.split(";"):
             name, equals, _ = part.partition("=")
-            if equals and self._is_sensitive(unquote_plus(name)):
+            if equals and self._is_secret(unquote_plus(name)):
                 return f"{parameter[:start]}{name}={MASK}"
             start += len(part) + 1
         return None

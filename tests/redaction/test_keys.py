@@ -10,7 +10,50 @@ WORDS = Words(["password", "token", "api_key", "apikey", "x-api-key", "session"]
 
 
 def test_a_word_that_contains_another_is_no_word_of_its_own() -> None:
-    assert WORDS.triggers == (r"api\.?key", "password", "session", "token")
+    words = Words(["token", "api_key", "apikey", "x-api-key", "session", "sessions"])
+
+    assert [word for word in words.triggers if "acc" not in word] == [r"api\.?key", "session", "token"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("pwd", "userPwd", "PASSWD", "passphrase", "pass", "PASS", "db_pass", "dbPass", "DBPass", "dbpass", "--pass"),
+        *("user[pass]", b"smtp.pass", "AccountKey", "shared_access_key"),
+    ],
+)
+def test_other_names_of_a_word_are_sensitive_with_it(key: Any) -> None:
+    assert WORDS.is_sensitive(key)
+    assert not Words(["token"]).is_sensitive(key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "passenger",
+            "compass",
+            "bypass",
+            "pass_rate",
+            "passRate",
+            "pass-through",
+            "pass.count",
+            "passed",
+            "passport",
+        ),
+        *("design", "sig", "signature_algorithm", "pass rate", "account", "access_key_id"),
+    ],
+)
+def test_words_that_only_look_like_them_are_not(key: str) -> None:
+    assert not WORDS.is_sensitive(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [("pass", 999, True), ("Pass", 0.5, True), ("pass", 1000, False), ("db_pass", 5, False), ("pass", "5", False)],
+)
+def test_a_number_under_pass_that_is_no_pin_is_a_count(key: str, value: Any, expected: bool) -> None:
+    assert WORDS.is_count(key, value) is expected
 
 
 @pytest.mark.parametrize("key", ["apiKey", "API KEY", "api.key", "x_api_key", "APIKEYS", b"Api-Key", ("a", "token")])

@@ -62,6 +62,7 @@ _WORDS = (
 )
 _LOOKS = ("://", "u:p@h", "?a=", "eyJ", "Bearer ", "Basic ", "sk-", "[parameters: ", "identified by ", "4111", "é", "1")
 _PRINTED = (
+    *("pass", "Pass", "PASS ", "AUTH ", "-pass ", "db", "pwd", "mysql ", " -p", "sig=", "&", "> ", "`", "accountkey"),
     *("\x1b[", "\x1b[1m", "\\x1b[0m", "\\n", "input_value=", "'loc': ('", "'input': '", "<Cookie a", "Cookie(value='"),
     *("%3A%2F%2Fu", "%40h", "4111+1111+", "4111%201111%20", "Row ('", "LINE 1: ...a) VALUES (", "set (", ") = ('"),
     *(" or '", " | None = '", " IN ('", "::text = '", "...", "\n  ", "_type", "s_details", "name: ", "value="),
@@ -118,6 +119,7 @@ _HOSTILE = (
     ),
     *("Cookie(value=", "Row (", "LINE 1: ...) values (", "set (token", "token in ('", "lower(token)=a(", "token::a "),
     *('name="token" ', 'name="token" value=', "'token', a value=", "x_token_type=", "tokens_details={'a_tokens': 1, "),
+    *("PASS ", "AUTH ", "PASS a", "> AUTH a ", "pass ", "pass=", "-pass ", "mysql ", "mysql -p", "?sig=", "&sig="),
     *("identified by '", "password '", 'name="token"\r\n', "token:\n- ", "token: |\n a", "é", "\u017f", "\n", " "),
 )
 
