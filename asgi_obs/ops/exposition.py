@@ -8,7 +8,6 @@ too long gets a 503. A rendering that hangs keeps its thread, one of few, until 
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,7 @@ from asgi_obs.metrics.multiprocess import view_of
 from asgi_obs.metrics.process.monitor import sample_if_stale
 from asgi_obs.ops.answer import Answer, Header, json_answer
 from asgi_obs.ops.negotiation import Encoder, accepts_gzip, choose_format
-from asgi_obs.ops.rendering import render
+from asgi_obs.ops.rendering import Pace, compress, render
 
 __all__ = ["Exposition"]
 
@@ -35,11 +34,10 @@ MAX_RENDERINGS: Final = 4
 TIMEOUT: Final = 10.0
 """Seconds that a scrape may take; Prometheus waits for as long."""
 
-GZIP_LEVEL: Final = 6
-"""10,000 series shrink to 7 % of their size with it; level 9 takes three times as long for hardly less."""
-
 _TOO_MANY: Final = json_answer({"detail": "too many scrapes at a time"}, status=503)
 _TOO_LATE: Final = json_answer({"detail": "the metrics could not be read in time"}, status=503)
+
+_VARY: Final[Header] = (b"vary", b"accept, accept-encoding")
 
 _Kind: TypeAlias = tuple[str, bool, frozenset[str]]
 """What a scrape asks for: the content type, whether compressed, the names."""
@@ -113,10 +111,11 @@ class Exposition:
     def _render(self, encode: Encoder, kind: _Kind) -> Answer:
         content_type, compressed, names = kind
         sample_if_stale()
-        view = view_of(self._registry)
-        body = render(view.restricted_registry(names) if names else view, encode)
-        headers: tuple[Header, ...] = ((b"content-type", content_type.encode("ascii")),)
+        pace = Pace()
+        view = view_of(self._registry, pace.keep)
+        body = render(view.restricted_registry(names) if names else view, encode, pace)
+        headers: tuple[Header, ...] = ((b"content-type", content_type.encode("ascii")), _VARY)
         if compressed:
-            body = gzip.compress(body, GZIP_LEVEL)
+            body = compress(body, pace)
             headers += ((b"content-encoding", b"gzip"),)
         return Answer(body, headers)

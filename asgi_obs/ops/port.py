@@ -90,7 +90,7 @@ def _strangers(port: int) -> list[int]:
         connections = psutil.net_connections(kind="tcp")
     except psutil.Error:  # not everywhere may everybody look
         return []
-    listening = (each for each in connections if each.status == psutil.CONN_LISTEN and each.laddr.port == port)
+    listening = (each for each in connections if each.status == psutil.CONN_LISTEN and each.laddr[1:] == (port,))
     return [each.pid for each in listening if each.pid is not None and each.pid not in family]
 
 

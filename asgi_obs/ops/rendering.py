@@ -8,6 +8,7 @@ over 0.3 s; without the rests the 99th percentile of requests would be fifteen t
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from time import perf_counter, sleep
@@ -16,10 +17,10 @@ from typing import Any, Final
 from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 
+from asgi_obs.metrics.streaming import stream
 from asgi_obs.ops.negotiation import Encoder
-from asgi_obs.ops.streaming import stream
 
-__all__ = ["Pace", "render"]
+__all__ = ["Pace", "compress", "render"]
 
 WORK: Final = 0.0001
 """Seconds of work until the next rest: what a request may have to wait for, each time that it waits."""
@@ -29,6 +30,15 @@ REST: Final = 0.0004
 
 PATIENCE: Final = 2.0
 """Seconds after which there are no more rests: a scraper that gives up has nothing of what was spared."""
+
+GZIP_LEVEL: Final = 6
+"""10,000 series shrink to 7 % of their size with it; level 9 takes three times as long for hardly less."""
+
+CHUNK: Final = 4096
+"""Bytes to compress between two looks at the clock."""
+
+GZIP: Final = 16
+"""https://docs.python.org/3/library/zlib.html#zlib.compressobj: `wbits` with it asks for that format."""
 
 
 class Pace:
@@ -53,7 +63,7 @@ class Pace:
             self._due = self._clock() + WORK
 
 
-def render(view: Any, encode: Encoder, pace: Pace | None = None) -> bytes:
+def render(view: Any, encode: Encoder, pace: Pace) -> bytes:
     """The metrics as text.
 
     Args:
@@ -64,7 +74,22 @@ def render(view: Any, encode: Encoder, pace: Pace | None = None) -> bytes:
     Raises:
         Exception: What a collector raises.
     """
-    return encode(_Paced(stream(view), pace or Pace()))
+    return encode(_Paced(stream(view), pace))
+
+
+def compress(data: bytes, pace: Pace) -> bytes:
+    """The data in the format of gzip.
+
+    Args:
+        data: What to compress.
+        pace: The pace to keep: it needs no interpreter, but a core.
+    """
+    compressor = zlib.compressobj(GZIP_LEVEL, wbits=zlib.MAX_WBITS | GZIP)
+    parts = []
+    for start in range(0, len(data), CHUNK):
+        parts.append(compressor.compress(data[start : start + CHUNK]))
+        pace.keep()
+    return b"".join((*parts, compressor.flush()))
 
 
 class _Paced:

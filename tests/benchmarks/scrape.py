@@ -2,16 +2,19 @@
 
 A real server has the metrics of 174 routes and a gauge of the user's with 5,000 label values. Requests come at a steady
 rate; in turns nobody scrapes, somebody does every second, and somebody does without a pause. The 99th percentile of the
-latency must not be more than 1.5 times as high with a scrape every second, which is much more than the usual 15.
+latency must not be more than 1.5 times as high with a scrape every second, which is much more than the usual 15: in
+a process of its own, and in one whose metrics are in shared files.
 """
 
 from __future__ import annotations
 
 import asyncio
 import http.client
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -32,7 +35,7 @@ LABEL_VALUES = 5_000
 
 ROUNDS = 9
 SECONDS = 2.0
-"""Of each turn: some 60 seconds in all."""
+"""Of each turn: some two minutes in all."""
 
 CONNECTIONS = 4
 INTERVAL = 0.005
@@ -146,8 +149,8 @@ def measure(port: int) -> dict[str, tuple[list[float], list[float]]]:
     return taken
 
 
-def main() -> int:
-    """Measure, print, and return 1 if the bar does not hold."""
+def holds() -> bool:
+    """Measure and print; whether the bar holds."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # Connections inherit it; the server does not set it for a socket that it is given.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -163,7 +166,17 @@ def main() -> int:
         print()
     ratio = percentile(taken[EACH_SECOND][0], 0.99) / base
     print(f"{'ok ' if ratio <= BAR else 'MISS'} {ratio:.2f} x (bar {BAR})")
-    return int(ratio > BAR)
+    return ratio <= BAR
+
+
+def main() -> int:
+    """Measure both modes; returns 1 if the bar does not hold in one of them."""
+    held = [holds()]
+    with tempfile.TemporaryDirectory() as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        print("\nshared files: ", end="")
+        held.append(holds())
+    return int(not all(held))
 
 
 if __name__ == "__main__":

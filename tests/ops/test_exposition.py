@@ -108,7 +108,7 @@ async def settle() -> None:
 
 async def test_the_default_is_the_classic_text_format() -> None:
     answer = await Exposition(registry_with_metrics()).answer()
-    assert answer.headers == ((b"content-type", TEXT.encode()),)
+    assert answer.headers == ((b"content-type", TEXT.encode()), (b"vary", b"accept, accept-encoding"))
     assert answer.status == 200
     families = {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
     assert families["orders"].samples[0].value == 3
@@ -332,7 +332,7 @@ async def test_event_loops_share_a_rendering_too() -> None:
 async def test_metrics_that_others_have_locked_are_a_503(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def locked(registry: CollectorRegistry) -> CollectorRegistry:
+    def locked(registry: CollectorRegistry, pause: object) -> CollectorRegistry:
         raise TimeoutError("another process has the directory locked")
 
     monkeypatch.setattr(module, "view_of", locked)

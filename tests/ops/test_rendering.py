@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from asgi_obs.ops.rendering import PATIENCE, REST, WORK, Pace, render
+from asgi_obs.ops.rendering import CHUNK, PATIENCE, REST, WORK, Pace, compress, render
 
 SERIES = 1_000
 
@@ -43,7 +45,7 @@ def registry_with_series() -> CollectorRegistry:
 
 def test_the_text_is_that_of_the_encoder() -> None:
     registry = registry_with_series()
-    assert render(registry, generate_latest) == generate_latest(registry)
+    assert render(registry, generate_latest, Pace()) == generate_latest(registry)
 
 
 def test_it_rests_within_a_family() -> None:
@@ -81,5 +83,17 @@ def test_the_families_of_a_collector_stay_as_they_are() -> None:
     registry = CollectorRegistry()
     collector: Any = Keeping()
     registry.register(collector)
-    assert render(registry, generate_latest) == render(registry, generate_latest)
+    assert render(registry, generate_latest, Pace()) == render(registry, generate_latest, Pace())
     assert [sample.value for sample in kept.samples] == [1]
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK, 3 * CHUNK + 1])
+def test_what_was_compressed_is_gzip_of_the_same(size: int) -> None:
+    data = bytes(number % 251 for number in range(size))
+    assert gzip.decompress(compress(data, Pace())) == data
+
+
+def test_compressing_rests_too() -> None:
+    time = Time(step=WORK)
+    compress(bytes(10 * CHUNK), time.pace())
+    assert time.rests == 10 * [REST]

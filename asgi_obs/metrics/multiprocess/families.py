@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from prometheus_client.core import Metric
+from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from asgi_obs.metrics.multiprocess.fold import Totals
 from asgi_obs.metrics.multiprocess.series import HELP, Series, decode
 
 __all__ = ["SharedFamily", "families_of"]
@@ -39,12 +39,14 @@ class SharedFamily:
         self._values: dict[tuple[str, _Labels], float] = {}
         self._histograms: dict[_Labels, dict[float, float]] = {}
 
-    def add(self, series: Series, value: float) -> None:
-        """Add the value of a series."""
+    def add(self, series: Series, value: float, pid: str) -> None:
+        """Add the value of a series; of the process with this PID if it is shown by itself."""
         if self._type == "histogram" and series.name.endswith("_bucket"):
             labels = dict(series.labels)
             bound = float(labels.pop("le"))
             self._histograms.setdefault(tuple(labels.items()), {})[bound] = value
+        elif self.by_process:
+            self._values[series.name, (*series.labels, ("pid", pid))] = value
         else:
             self._values[series.name, series.labels] = value
 
@@ -53,18 +55,19 @@ class SharedFamily:
         return (name, tuple(sorted(labels.items()))) in self._values
 
     def metric(self, local: Metric | None) -> Metric:
-        """The family as it is scraped.
+        """The family as it is scraped; its `samples` are made when they are asked for, once.
 
         Args:
             local: The same family in this process, which knows its unit; None if it has none of that name.
         """
+        metric: Any
         if local is None:
             metric = Metric(self._name, self.help, self._type)
         else:
             metric = Metric(local.name, local.documentation, local.type, local.unit)
-        for name, labels, value in self._histogram_samples() if self._type == "histogram" else self._samples():
-            metric.add_sample(name, dict(labels), value)
-        return metric
+        samples = self._histogram_samples() if self._type == "histogram" else self._samples()
+        metric.samples = (Sample(name, dict(labels), value) for name, labels, value in samples)
+        return metric  # type: ignore[no-any-return]
 
     def _samples(self) -> _Samples:
         return ((name, labels, value) for (name, labels), value in self._values.items())
@@ -81,27 +84,27 @@ class SharedFamily:
                 yield f"{self._name}_sum", labels, self._values.get((f"{self._name}_sum", labels), 0.0)
 
 
-def families_of(totals: Totals, types: Mapping[str, str]) -> dict[str, SharedFamily]:
-    """The families in totals, by name.
+def families_of(values: Iterable[tuple[str, float, str]], types: Mapping[str, str]) -> dict[str, SharedFamily]:
+    """The families of some values, by name.
 
     Left out is what has a name in common with something of another kind that comes before it: it was counted by
     another version of the code.
 
     Args:
-        totals: The totals; those of processes that live come first.
+        values: Key, value and PID, empty for what is not of one process; those of processes that live come first.
         types: The types of the families in this process, by name; they come before all others.
     """
     found: dict[str, SharedFamily] = {}
     helps: dict[str, str] = {}
     kinds: dict[str, tuple[str, str, str]] = {}
-    for key, (value, _) in totals.items():
+    for key, value, pid in values:
         series = decode(key)
         if series.type == HELP:
             helps.setdefault(series.family, series.name)
         elif _is_known_as(series, types) and _is_first_of(series, kinds):
             if series.family not in found:
                 found[series.family] = SharedFamily(series)
-            found[series.family].add(series, value)
+            found[series.family].add(series, value, pid)
     for name, family in found.items():
         family.help = helps.get(name, "")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, values
@@ -37,10 +38,13 @@ def install() -> None:
     _installed.append(store)
 
 
-def view_of(registry: CollectorRegistry) -> CollectorRegistry | MultiprocessView:
+def view_of(
+    registry: CollectorRegistry, pause: Callable[[], object] = lambda: None
+) -> CollectorRegistry | MultiprocessView:
     """What is to be scraped: the metrics of all processes if they share a directory, else the registry itself.
 
     Args:
         registry: The metrics of this process.
+        pause: See `MultiprocessView`.
     """
-    return MultiprocessView(registry, _installed[0]) if _installed else registry
+    return MultiprocessView(registry, _installed[0], pause) if _installed else registry

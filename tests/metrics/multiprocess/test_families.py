@@ -12,7 +12,7 @@ Sample = tuple[str, dict[str, str], float]
 
 
 def families(values: Mapping[str, float], types: Mapping[str, str] | None = None) -> dict[str, list[Sample]]:
-    found = families_of({key: (value, 0.0) for key, value in values.items()}, types or {})
+    found = families_of(((key, value, "") for key, value in values.items()), types or {})
     return {name: samples(family.metric(None)) for name, family in found.items()}
 
 
@@ -63,19 +63,19 @@ def test_a_histogram_of_what_may_be_negative_has_no_sum() -> None:
 
 
 def test_the_help_is_that_of_the_first() -> None:
-    totals = dict.fromkeys((help_key("jobs", "New."), counter("mail"), help_key("jobs", "Old.")), (0.0, 0.0))
-    assert families_of(totals, {})["jobs"].metric(None).documentation == "New."
+    values = [(key, 0.0, "") for key in (help_key("jobs", "New."), counter("mail"), help_key("jobs", "Old."))]
+    assert families_of(values, {})["jobs"].metric(None).documentation == "New."
 
 
 def test_without_a_help_there_is_none() -> None:
-    assert families_of({counter("mail"): (1.0, 0.0)}, {})["jobs"].metric(None).documentation == ""
+    assert families_of([(counter("mail"), 1.0, "")], {})["jobs"].metric(None).documentation == ""
 
 
 def test_a_family_of_this_process_is_as_it_is_declared_there() -> None:
     local = Metric("jobs", "Declared.", "counter", "")
     local.unit = "unit"
     local.name = "jobs_unit"
-    metric = families_of({counter("mail"): (1.0, 0.0)}, {})["jobs"].metric(local)
+    metric = families_of([(counter("mail"), 1.0, "")], {})["jobs"].metric(local)
     assert (metric.name, metric.documentation, metric.type, metric.unit) == (
         "jobs_unit",
         "Declared.",
@@ -113,6 +113,6 @@ def test_other_labels_are_other_series() -> None:
 
 
 def test_it_is_known_which_samples_there_are() -> None:
-    family = families_of({counter("mail"): (1.0, 0.0)}, {})["jobs"]
+    family = families_of([(counter("mail"), 1.0, "")], {})["jobs"]
     assert family.has("jobs_total", {"kind": "mail"})
     assert not family.has("jobs_total", {"kind": "print"})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from prometheus_client import (
@@ -17,13 +18,15 @@ from prometheus_client import (
 )
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from prometheus_client.values import MultiProcessValue
 
 from asgi_obs.metrics.catalogue import CATALOGUE, Metric, create
 from asgi_obs.metrics.multiprocess.directory import exclusive
 from asgi_obs.metrics.multiprocess.series import encode
+from asgi_obs.metrics.multiprocess.view import MultiprocessView
 from tests.metrics.multiprocess.conftest import Worker
-from tests.metrics.multiprocess.files import COUNTER, start
+from tests.metrics.multiprocess.files import COUNTER, leave, start
 
 Hire = Callable[..., Worker]
 
@@ -271,3 +274,71 @@ def test_what_others_count_is_seen_though_this_process_has_counted_nothing(hire:
     worker = hire()
     with closing(start(worker.store.path, 1, {COUNTER: 1.0})):
         assert worker.scrape("jobs") == {'jobs_total{kind="mail"}': 1.0}
+
+
+def paused(worker: Worker) -> list[bool]:
+    """Scrape a worker; whether others could have had the directory, for each pause that was made."""
+    free: list[bool] = []
+
+    def pause() -> None:
+        with exclusive(worker.store.path, 0):
+            free.append(True)
+
+    generate_latest(MultiprocessView(worker.registry, worker.store, pause))
+    return free
+
+
+@pytest.mark.parametrize("mode", ["all", "sum"])
+def test_it_pauses_for_every_series_while_nobody_waits_for_the_directory(mode: str, hire: Hire, tmp_path: Path) -> None:
+    worker = hire()
+    leave(tmp_path, 1, {COUNTER: 1.0})
+    with worker:
+        gauge = Gauge("stock", "Stock.", ["article"], registry=worker.registry, multiprocess_mode=mode)
+        for number in range(100):
+            gauge.labels(str(number)).set(number)
+    # Reading it, and telling its family; each gauge that may be missing in the files is looked up besides.
+    assert len(paused(worker)) >= (200 if mode == "all" else 300)
+
+
+def test_it_pauses_for_samples_that_are_left_out(hire: Hire) -> None:
+    worker = hire()
+    with worker:
+        Counter("jobs", "Jobs.", registry=worker.registry).inc()
+    pauses: list[None] = []
+    view = MultiprocessView(worker.registry, worker.store, lambda: pauses.append(None))
+    families = list(view.restricted_registry(["jobs_created"]).collect())
+    assert families == []
+    assert len(pauses) >= 2
+
+
+def test_samples_are_made_when_they_are_asked_for(hire: Hire) -> None:
+    worker = hire()
+    with worker:
+        Counter("jobs", "Jobs.", ["kind"], registry=worker.registry).labels("mail").inc()
+    (family,) = worker.view.collect()
+    assert [list(family.samples), list(family.samples)] == [[Sample("jobs_total", {"kind": "mail"}, 1.0)], []]
+
+
+def test_files_of_prometheus_client_from_before_hide_nothing(
+    hire: Hire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr("prometheus_client.values.ValueClass", MultiProcessValue(lambda: 4711))
+    Counter("orders", "Orders.", ["handler"], registry=None).labels("/old").inc(7)
+    worker = hire()
+    with worker:
+        Counter("orders", "Orders.", registry=worker.registry).inc(5)
+
+    assert [worker.scrape("orders_total"), worker.scrape("orders_total")] == [{"orders_total": 5.0}] * 2
+    assert caplog.text.count("have a metric orders too, from before: it is not shown") == 1
+
+
+def test_a_damaged_file_of_prometheus_client_is_reported_and_hides_nothing(hire: Hire, tmp_path: Path) -> None:
+    (tmp_path / "counter_4711.db").touch()
+    worker = hire()
+    with worker:
+        Counter("orders", "Orders.", registry=worker.registry).inc()
+    before = internal_errors()
+
+    assert worker.scrape("orders_total") == {"orders_total": 1.0}
+    assert internal_errors() == before + 1

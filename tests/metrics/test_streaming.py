@@ -16,7 +16,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.samples import Sample
 
-from asgi_obs.ops.streaming import stream
+from asgi_obs.metrics.streaming import stream
 
 numbers = st.floats(min_value=0, allow_nan=False, allow_infinity=False) | st.sampled_from([0, 1, 10**9, math.inf])
 any_numbers = numbers | st.floats() | st.just(math.nan)
