@@ -197,8 +197,8 @@ class OpsApp:
             return _NOT_FOUND
         try:
             if endpoint.access == "control":
-                argument = request.argument[:MAX_AUDITED] or None
-                audit_log(f"ops.{endpoint.name}", actor=request.caller.actor, method=method, argument=argument)
+                argument = {"argument": request.argument[:MAX_AUDITED]} if request.argument else {}
+                audit_log(f"ops.{endpoint.name}", actor=request.caller.actor, method=method, **argument)
             return await endpoint.answer(request)
         except Exception as error:  # noqa: BLE001 - a probe or a scraper can do nothing with a traceback
             report(f"OpsApp.{endpoint.name}", error)

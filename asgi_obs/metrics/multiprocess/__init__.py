@@ -12,7 +12,7 @@ installation   puts the values in place, when the catalogue is imported
 siblings       the warning that the variable is not set
 """
 
-from asgi_obs.metrics.multiprocess.installation import install, view_of
+from asgi_obs.metrics.multiprocess.installation import install, look_after_files, view_of
 from asgi_obs.metrics.multiprocess.siblings import warn_of_siblings
 
-__all__ = ["install", "view_of", "warn_of_siblings"]
+__all__ = ["install", "look_after_files", "view_of", "warn_of_siblings"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 import tempfile
 import time
@@ -22,9 +23,12 @@ from asgi_obs.errors import SettingsError
 if sys.platform != "win32":  # pragma: no branch - `prepare` says so
     import fcntl
 
-__all__ = ["PATIENCE", "VARIABLE", "configured", "exclusive", "is_live", "lock", "prepare", "process_files"]
+__all__ = ["FOLDED", "PATIENCE", "VARIABLE", "configured", "exclusive", "is_live", "lock", "prepare", "process_files"]
 
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+
+FOLDED: Final = "folded.metrics"
+"""The name of the file with the totals of processes that have ended."""
 
 PATIENCE: Final = 5.0
 """Seconds to wait for the lock of the directory; a scraper waits for ten."""
@@ -67,6 +71,8 @@ def prepare(value: str) -> Path:
 
 def _try(path: Path) -> None:
     """Lock a file twice: network file systems have no locks, or some that let the same process in again."""
+    if (path / FOLDED).exists() and not (path / FOLDED).is_file():
+        raise OSError(f"{FOLDED} in it is no file")
     with tempfile.NamedTemporaryFile(dir=path, prefix=".probe-") as file:
         lock(file.fileno())
         if not is_live(Path(file.name)):
@@ -87,9 +93,17 @@ def process_files(path: Path) -> Iterator[tuple[str, Path]]:
     """The files of processes that live or did, each with the PID."""
     for file in sorted(path.iterdir()):
         found = _PROCESS_FILE.fullmatch(file.name)
-        # Until it is locked, a file is empty: nobody can tell yet whether its process lives.
-        if found and file.stat().st_size > 0:
+        if found and _has_content(file):
             yield found[1], file
+
+
+def _has_content(file: Path) -> bool:
+    """Whether it is a file, and locked if its process lives: until then it is empty."""
+    try:
+        status = file.lstat()
+    except FileNotFoundError:  # somebody cleans up
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def is_live(file: Path) -> bool:

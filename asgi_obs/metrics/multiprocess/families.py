@@ -10,7 +10,7 @@ from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
-from asgi_obs.metrics.multiprocess.series import HELP, Series, decode
+from asgi_obs.metrics.multiprocess.series import HELP, Series, decode, writable
 
 __all__ = ["SharedFamily", "families_of"]
 
@@ -52,7 +52,7 @@ class SharedFamily:
 
     def has(self, name: str, labels: Mapping[str, str]) -> bool:
         """Whether there is a sample of this name with these labels; not for histograms."""
-        return (name, tuple(sorted(labels.items()))) in self._values
+        return (name, tuple(sorted((label, writable(value)) for label, value in labels.items()))) in self._values
 
     def metric(self, local: Metric | None) -> Metric:
         """The family as it is scraped; its `samples` are made when they are asked for, once.

@@ -31,11 +31,15 @@ Cell: TypeAlias = "tuple[memoryview[float], int]"
 """Where a value is: an array of doubles, and the index in it. The one behind it is the time it was set."""
 
 
+_ZERO: Final[Cell] = memoryview(bytes(8)).cast("d"), 0
+
+
 class MetricFile:
     """Writes a file that nobody else writes; for one thread at a time.
 
     Args:
         path: The file; there is none yet.
+        size: Bytes there is room for at first.
 
     Attributes:
         path: The file.
@@ -44,7 +48,7 @@ class MetricFile:
         OSError: It cannot be created, or there is no room.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: int = SIZE) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._maps: list[tuple[mmap.mmap, memoryview[float]]] = []
@@ -54,7 +58,7 @@ class MetricFile:
         try:
             os.fchmod(self._fd, 0o644)  # whatever the umask: workers read what their master wrote as root
             lock(self._fd)
-            self._grow(SIZE)
+            self._grow(size)
         except OSError:
             self.close()
             path.unlink()
@@ -70,12 +74,50 @@ class MetricFile:
             self._cells[key] = self._add(key.encode())
         return self._cells[key]
 
+    def value(self, key: str) -> float:
+        """The value of a key; 0.0 if there is none."""
+        cells, index = self._cells.get(key, _ZERO)
+        return cells[index]
+
     def close(self) -> None:
         """Give up the file and its lock; using a cell is a ValueError from now on."""
-        for memory, cells in self._maps:
-            cells.release()
+        self._release()
+        for memory, _ in self._maps:
             memory.close()
         os.close(self._fd)
+
+    def is_there(self) -> bool:
+        """Whether nobody has removed, replaced or renamed the file.
+
+        Raises:
+            OSError: The directory cannot be searched.
+        """
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.lstat(self.path))
+        except FileNotFoundError:
+            return False
+
+    def copy(self, path: Path) -> MetricFile:
+        """Another file with all that is in this one; using a cell of this one is a ValueError from now on.
+
+        Args:
+            path: The other file; there is none yet.
+
+        Raises:
+            OSError: It cannot be created, or there is no room; this one stays in use.
+        """
+        file = MetricFile(path, self._size)
+        memory, cells = file._maps[0]
+        file._cells = {key: (cells, index) for key, (_, index) in self._cells.items()}
+        file._used = self._used
+        self._release()  # before it is read: nothing is counted that is not copied
+        memory[HEADER : self._used] = self._maps[-1][0][HEADER : self._used]
+        memory[: _INT.size] = _INT.pack(self._used)  # last, as in `_add`
+        return file
+
+    def _release(self) -> None:
+        for _, cells in self._maps:
+            cells.release()
 
     def _add(self, key: bytes) -> Cell:
         start = self._used + _INT.size + _padded(len(key))
@@ -121,6 +163,9 @@ def read_entries(path: Path) -> Iterator[tuple[str, float, float]]:
     used = _INT.unpack_from(data)[0] if len(data) >= HEADER else HEADER
     if used > len(data) > 0:
         raise ValueError(f"{path.name} was truncated")
+    # Nothing but zeros is what a process leaves that was killed as it made the file.
+    if used % 8 or (used < HEADER and any(data)):
+        raise ValueError(f"{path.name} is damaged")
     return _entries(path.name, data, used)
 
 

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from asgi_obs.metrics.multiprocess.directory import exclusive, is_live, process_files
+from asgi_obs.metrics.multiprocess.directory import FOLDED, exclusive, is_live, process_files
 from asgi_obs.metrics.multiprocess.file import MetricFile, read_entries
 from asgi_obs.metrics.multiprocess.series import ABSORBED, Entry, combine, decode, encode
 
 __all__ = ["Snapshot", "Totals", "add", "fold", "take_snapshot"]
 
-FOLDED: Final = "folded.metrics"
 NEW: Final = "folded.new"
 DAMAGED: Final = ".damaged"
 """The end of the name of a file that was set aside."""

@@ -14,7 +14,7 @@ from asgi_obs.metrics.multiprocess.store import Store
 from asgi_obs.metrics.multiprocess.values import value_class
 from asgi_obs.metrics.multiprocess.view import MultiprocessView
 
-__all__ = ["install", "view_of"]
+__all__ = ["install", "look_after_files", "view_of"]
 
 _installed: Final[list[Store]] = []
 
@@ -36,6 +36,12 @@ def install() -> None:
     # The classes of metrics look it up here when they make a value.
     values.ValueClass = value_class(store, has_gil=has_gil())
     _installed.append(store)
+
+
+def look_after_files() -> None:
+    """Make the file of this process again if somebody has removed it; to be called now and then, from a thread."""
+    for store in _installed:
+        store.look_after()
 
 
 def view_of(

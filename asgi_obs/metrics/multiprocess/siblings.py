@@ -1,8 +1,8 @@
 """The warning for several workers that each count for themselves.
 
 A worker is a child of the same parent that accepts connections at the same address. All of them look, and the one with
-the lowest PID says it. Looking costs some milliseconds, more with thousands of open connections; it ends when it was
-said, or after `LOOKS` looks, for workers start together.
+the lowest PID says it, once it has seen the others twice: workers start together, but not at the same instant. Looking
+costs some milliseconds, more with thousands of open connections; it ends when it was said, or after `LOOKS` looks.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ _log: Final = logging.getLogger("asgi_obs")
 
 
 class SiblingWatch:
-    """Looks for workers beside this one, and warns of them once."""
+    """Looks for workers beside this one, and warns of them once, when it sees them for the second time in a row."""
 
     def __init__(self) -> None:
         self._looks = LOOKS
+        self._seen = False
         self._lock = Lock()
 
     def look(self) -> None:
@@ -39,9 +40,11 @@ class SiblingWatch:
                 return
             self._looks -= 1
             siblings = _siblings()
-            if siblings:
-                self._looks = 0
-        if siblings and min(siblings) > psutil.Process().pid:
+            is_first_sight, self._seen = not self._seen, bool(siblings)
+            if is_first_sight or not siblings:
+                return
+            self._looks = 0
+        if min(siblings) > psutil.Process().pid:
             _log.warning(
                 "%d workers serve one address, and each counts its own requests only: a scrape shows those of one of "
                 "them. Set %s to a directory, the same for all.",

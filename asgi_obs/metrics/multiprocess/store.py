@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from array import array
@@ -11,6 +12,7 @@ from threading import Lock
 from typing import Final
 from weakref import WeakSet
 
+from asgi_obs.errors import report
 from asgi_obs.metrics.multiprocess.directory import PATIENCE
 from asgi_obs.metrics.multiprocess.file import Cell, MetricFile
 from asgi_obs.metrics.multiprocess.fold import Snapshot, fold, take_snapshot
@@ -48,10 +50,14 @@ class Store:
         Raises:
             OSError: It cannot be made.
         """
-        # Not the PID alone: it may be used again before the file is folded, or in another container.
-        self._file = file = MetricFile(self.path / f"{os.getpid()}-{secrets.token_hex(8)}.metrics")
+        self._file = file = MetricFile(self._new_path())
         self.problems.extend(fold(self.path))
         return file
+
+    def _new_path(self) -> Path:
+        self.path.mkdir(exist_ok=True)
+        # Not the PID alone: it may be used again before the file is folded, or in another container.
+        return self.path / f"{os.getpid()}-{secrets.token_hex(8)}.metrics"
 
     def cell(self, key: str) -> Cell:
         """Where the value of a key is.
@@ -66,14 +72,46 @@ class Store:
                 self.problems.append(error)
                 return memoryview(array("d", (0.0, 0.0))), 0
 
+    def value(self, key: str) -> float:
+        """The value of a key in the file of this process; 0.0 if there is none."""
+        with self._lock:
+            return self._file.value(key) if self._file else 0.0
+
+    def look_after(self) -> None:
+        """Make the file and the directory again if somebody has removed them, and report it; costs 4 µs if not.
+
+        What this process has counted is in the new file. To be called now and then, from a thread; does not raise.
+        """
+        try:
+            removed = self._restore()
+        except OSError as error:
+            report("Store.look_after", error)
+            return
+        if removed is not None:
+            removed.close()
+            path = str(removed.path)
+            report("Store.look_after", FileNotFoundError(errno.ENOENT, "Somebody removed it; it is made again", path))
+
+    def _restore(self) -> MetricFile | None:
+        """Returns the file that was missing and is no longer used; None if there is nothing to do."""
+        with self.adding, self._lock:
+            file = self._file
+            if file is None or file.is_there():
+                return None
+            self._file = file.copy(self._new_path())
+            return file
+
     def take_snapshot(self) -> Snapshot:
         """What all processes have counted; its problems are all that were not told yet.
+
+        Of a directory that is gone and cannot be made again, it is empty: then each process knows its own values only.
 
         Raises:
             TimeoutError: Other processes kept us from reading.
             OSError: A file cannot be read.
         """
-        found = take_snapshot(self.path, PATIENCE)
+        self.look_after()
+        found = take_snapshot(self.path, PATIENCE) if self.path.is_dir() else Snapshot()
         while self.problems:
             found.problems.append(self.problems.popleft())
         return found

@@ -7,7 +7,7 @@ file is that of the process that is asked: infos, collectors of your own, gauges
 made before this library was imported are in files of `prometheus_client`, and shown as it shows them, but for those
 that are here too: files from before.
 
-A scrape of four processes with 2,500 series each takes 35 ms, where one process takes 25.
+A scrape of four processes with 2,500 series each takes some 80 ms of work, where one process takes 60.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from typing import Any, Final, TypeVar
 from prometheus_client import GC_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import Sample
 
 from asgi_obs.errors import report
 from asgi_obs.metrics.multiprocess.families import SharedFamily, families_of
 from asgi_obs.metrics.multiprocess.fold import Totals, add
-from asgi_obs.metrics.multiprocess.series import decode
+from asgi_obs.metrics.multiprocess.series import decode, writable
 from asgi_obs.metrics.multiprocess.store import Store
 from asgi_obs.metrics.streaming import stream
 
@@ -110,7 +111,7 @@ class MultiprocessView:
         joined: Any = shared.metric(local)
         if local.type == "gauge" and not shared.by_process:
             # Gauges that no process has set yet.
-            unset = (it for it in self._paced(local.samples) if not shared.has(it.name, it.labels))
+            unset = (_writable(it) for it in self._paced(local.samples) if not shared.has(it.name, it.labels))
             joined.samples = chain(joined.samples, unset)
         return joined  # type: ignore[no-any-return]
 
@@ -137,6 +138,10 @@ def _apart(
             single.append((key, value, pid))
         else:
             yield key, value, time
+
+
+def _writable(sample: Sample) -> Sample:
+    return sample._replace(labels={label: writable(value) for label, value in sample.labels.items()})
 
 
 def _collect_foreign(path: Path) -> list[Metric]:

@@ -21,7 +21,7 @@ from weakref import ref
 from prometheus_client import CollectorRegistry
 
 from asgi_obs.errors import report
-from asgi_obs.metrics.multiprocess import warn_of_siblings
+from asgi_obs.metrics.multiprocess import look_after_files, warn_of_siblings
 from asgi_obs.metrics.process.event_loop import EventLoops, loops
 from asgi_obs.metrics.process.garbage import GarbagePauses
 from asgi_obs.metrics.process.registries import Registries
@@ -131,6 +131,7 @@ class ProcessMonitor:
             try:
                 if monotonic() - self._sampled_at >= PERIOD:
                     self._sample()
+                    look_after_files()
                     warn_of_siblings()
                 wait = min(self._watchdog.look(), self._sampled_at + PERIOD - monotonic())
             except Exception as error:  # noqa: BLE001 - fail open: the thread has to live

@@ -56,10 +56,12 @@ def test_a_relative_path_means_the_same_when_the_process_has_moved(
         ("{}/file", "File exists"),
         ("{}/file/metrics", "Not a directory"),
         ("/proc", "can be written"),
+        ("{}/taken", "folded.metrics in it is no file"),
     ],
 )
 def test_what_cannot_be_used_is_rejected(value: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "taken" / "folded.metrics").mkdir(parents=True)
     with pytest.raises(SettingsError, match=f"PROMETHEUS_MULTIPROC_DIR=.*a directory on a local file system.*{reason}"):
         prepare(value.format(tmp_path))
 
@@ -84,6 +86,23 @@ def test_files_of_others_and_of_processes_that_are_just_starting_are_no_process_
         (tmp_path / name).touch()
     (tmp_path / "counter_9.db").write_text("of prometheus_client")
     assert list(process_files(tmp_path)) == [("7", ours)]
+
+
+def test_what_is_no_file_is_left_alone_whatever_its_name(tmp_path: Path) -> None:
+    ours = leave(tmp_path, 7, {})
+    (tmp_path / "77-ab.metrics").mkdir()
+    (tmp_path / "78-ab.metrics").symlink_to("nowhere")
+    (tmp_path / "79-ab.metrics").symlink_to(ours)
+    os.mkfifo(tmp_path / "80-ab.metrics")
+    assert list(process_files(tmp_path)) == [("7", ours)]
+
+
+def test_a_file_that_is_removed_meanwhile_is_not_missed(tmp_path: Path) -> None:
+    files = [leave(tmp_path, pid, {}) for pid in (1, 2, 3)]
+    found = process_files(tmp_path)
+    assert next(found) == ("1", files[0])
+    files[1].unlink()
+    assert list(found) == [("3", files[2])]
 
 
 def test_one_at_a_time_has_the_directory(tmp_path: Path) -> None:

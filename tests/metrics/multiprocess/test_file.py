@@ -135,6 +135,68 @@ def test_a_file_that_was_truncated_is_damaged(size: int, tmp_path: Path) -> None
         read_entries(path)
 
 
+@pytest.mark.parametrize("used", [-(2**31), -8, -1, 0, 1, 7, 9, 20, 50])
+def test_a_count_of_bytes_that_cannot_be_is_damage(used: int, tmp_path: Path) -> None:
+    path = leave(tmp_path, 7, {"some key": 1.0})
+    data = bytearray(path.read_bytes())
+    data[:4] = struct.pack("i", used)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="is damaged"):
+        list(read_entries(path))
+
+
+def test_a_file_that_is_removed_replaced_or_renamed_is_not_there(tmp_path: Path) -> None:
+    file = MetricFile(tmp_path / "file")
+    assert file.is_there()
+    file.path.rename(tmp_path / "aside")
+    assert not file.is_there()
+    file.path.write_bytes(b"")
+    assert not file.is_there()
+    file.path.unlink()
+    assert not file.is_there()
+    file.close()
+
+
+def test_a_copy_has_all_that_was_counted_and_goes_on(tmp_path: Path) -> None:
+    file = MetricFile(tmp_path / "file")
+    cells, index = file.cell("first")
+    for number in range(1_000):
+        set_cell(file, f"{number:0100}", number, -number)
+    cells[index] = 5.0
+    copy = file.copy(tmp_path / "copy")
+    assert list(read_entries(copy.path)) == list(read_entries(file.path))
+    with pytest.raises(ValueError, match="released"):
+        cells[index] += 1.0
+    file.close()
+    set_cell(copy, "first", copy.value("first") + 1.0)
+    set_cell(copy, "new", 7.0)
+    read = {key: value for key, value, _ in read_entries(copy.path)}
+    assert (len(read), read["first"], read["new"], read[f"{999:0100}"]) == (1_002, 6.0, 7.0, 999.0)
+    assert is_live(copy.path)
+    copy.close()
+
+
+def test_without_room_for_a_copy_a_file_stays_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = MetricFile(tmp_path / "file")
+    cells, index = file.cell("key")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", refuse)
+        with pytest.raises(OSError, match="No space"):
+            file.copy(tmp_path / "copy")
+    cells[index] = 7.0
+    assert list(read_entries(file.path)) == [("key", 7.0, 0.0)]
+    assert names(tmp_path) == ["file"]
+    file.close()
+
+
+def test_a_key_that_is_not_there_is_zero_and_is_not_added(tmp_path: Path) -> None:
+    file = MetricFile(tmp_path / "file")
+    set_cell(file, "key", 7.0)
+    assert (file.value("key"), file.value("other")) == (7.0, 0.0)
+    assert list(read_entries(file.path)) == [("key", 7.0, 0.0)]
+    file.close()
+
+
 @pytest.mark.parametrize("length", [-28, -1, 10_000, 2**31 - 1])
 def test_an_entry_that_leads_elsewhere_is_damage(length: int, tmp_path: Path) -> None:
     path = leave(tmp_path, 7, {"some key": 1.0})

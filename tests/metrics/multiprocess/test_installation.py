@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest, values
 
 from asgi_obs.errors import SettingsError
-from asgi_obs.metrics.multiprocess import install, installation, view_of
+from asgi_obs.metrics.multiprocess import install, installation, look_after_files, view_of
 from asgi_obs.metrics.multiprocess.values import SharedValue
 from tests.metrics.multiprocess.files import names
 
@@ -40,6 +40,20 @@ def test_metrics_made_from_then_on_are_in_the_directory(
     registry = CollectorRegistry()
     Counter("jobs", "Jobs.", registry=registry).inc()
     assert b"jobs_total 1.0\n" in generate_latest(view_of(registry))
+
+
+def test_a_file_that_somebody_has_removed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr(values, "ValueClass", values.ValueClass)
+    look_after_files()  # there are none yet
+    install()
+    Counter("jobs", "Jobs.", registry=None).inc()
+    for file in tmp_path.iterdir():
+        file.unlink()
+
+    look_after_files()
+
+    assert b"jobs_total 1.0\n" in generate_latest(view_of(CollectorRegistry()))
 
 
 def test_it_may_be_installed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

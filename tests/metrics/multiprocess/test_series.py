@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asgi_obs.metrics.multiprocess.series import Series, combine, decode, encode, help_key
+from asgi_obs.metrics.multiprocess.series import MAX_DECODED, Series, combine, decode, encode, help_key, writable
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -31,9 +31,18 @@ def test_a_help_is_a_key() -> None:
     assert decode(help_key("jobs", "Jobs done.")) == Series("help", "", "jobs", "Jobs done.", (), True, False)
 
 
-def test_a_series_of_one_process_has_its_pid() -> None:
-    series = decode(encode("gauge", "all", "busy", "busy", ("kind",), ("mail",)))
-    assert decode(series.of("7")).labels == (("kind", "mail"), ("pid", "7"))
+@given(st.text(st.characters()))
+def test_what_is_writable_can_be_written_and_is_as_in_the_key(text: str) -> None:
+    assert writable(text).encode().decode() == writable(text)
+    assert decode(encode("counter", "", "jobs", "jobs_total", ("kind",), (text,))).labels == (("kind", writable(text)),)
+
+
+def test_keys_of_files_that_are_gone_are_not_kept_for_ever() -> None:
+    decode.cache_clear()
+    for number in range(MAX_DECODED + 10):
+        decode(f'["gauge","livesum","busy","{number}",[]]')
+    assert decode.cache_info().currsize == MAX_DECODED
+    decode.cache_clear()
 
 
 json_values = st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=10)

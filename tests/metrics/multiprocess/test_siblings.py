@@ -82,6 +82,33 @@ def test_the_first_of_several_workers_says_it_once(kind: Any, family: Any, caplo
     assert "Set PROMETHEUS_MULTIPROC_DIR to" in caplog.text
 
 
+def test_at_first_sight_nothing_is_said_for_others_may_be_on_their_way(
+    family: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = SiblingWatch()
+    family(Process(OURS, **SERVING), Process(21, **SERVING))
+    assert looks_of(watch, caplog, 1) == []
+    family(Process(OURS, **SERVING), Process(21, **SERVING), Process(22, **SERVING), Process(23, **SERVING))
+    assert looks_of(watch, caplog, 2) == ["4 workers serve one address"]
+
+
+def test_whoever_is_not_the_first_at_the_second_look_says_nothing(
+    family: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch = SiblingWatch()
+    family(Process(OURS, **SERVING), Process(19), Process(21, **SERVING))
+    assert looks_of(watch, caplog, 1) == []
+    family(Process(OURS, **SERVING), Process(19, **SERVING), Process(21, **SERVING))
+    assert looks_of(watch, caplog) == []
+
+
+def test_a_sibling_that_goes_is_forgotten(family: Any, caplog: pytest.LogCaptureFixture) -> None:
+    watch = SiblingWatch()
+    for others in ([Process(21, **SERVING)], [], [Process(22, **SERVING)], []):
+        family(Process(OURS, **SERVING), *others)
+        assert looks_of(watch, caplog, 1) == []
+
+
 def test_the_others_leave_it_to_the_first(family: Any, caplog: pytest.LogCaptureFixture) -> None:
     family(Process(OURS, **SERVING), Process(19, **SERVING), Process(21, **SERVING))
     assert looks_of(SiblingWatch(), caplog) == []

@@ -3,7 +3,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from asgi_obs.metrics.multiprocess import store as module
 from asgi_obs.metrics.multiprocess.directory import exclusive, is_live
 from asgi_obs.metrics.multiprocess.file import read_entries
 from asgi_obs.metrics.multiprocess.store import MAX_PROBLEMS, Store
+from asgi_obs.metrics.multiprocess.values import value_class
 from tests.metrics.multiprocess.files import COUNTER, OTHER, leave, names
 
 forking = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
@@ -145,14 +148,122 @@ def test_on_a_full_disk_whoever_counts_goes_on_and_it_is_told_with_the_next_scra
     assert store.take_snapshot().problems == []
 
 
-def test_a_directory_that_is_gone_keeps_nobody_from_counting(tmp_path: Path) -> None:
-    directory = tmp_path / "metrics"
-    directory.mkdir()
-    store = Store(directory)
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was reported, as text."""
+    found: list[str] = []
+    monkeypatch.setattr(module, "report", lambda place, error: found.append(f"{place}: {error}"))
+    return found
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "parent" / "metrics"
+
+
+@pytest.fixture
+def two(directory: Path) -> tuple[Store, Store]:
+    """Two processes that have counted: 1 and 10."""
+    directory.mkdir(parents=True)
+    stores = Store(directory), Store(directory)
+    for store, amount in zip(stores, (1.0, 10.0), strict=True):
+        count(store, amount=amount)
+    return stores
+
+
+def counted(store: Store) -> list[float]:
+    """The values in all files of processes that live."""
+    return sorted(value for _, entries in store.take_snapshot().live for _, value, _ in entries)
+
+
+def remove_files(directory: Path) -> None:
+    for file in directory.iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize("remove", [remove_files, shutil.rmtree])
+def test_what_is_removed_is_made_again_with_all_that_was_counted(
+    remove: Callable[[Path], object], directory: Path, two: tuple[Store, Store], reported: list[str]
+) -> None:
+    lost = [str(file) for file in directory.iterdir()]
+    remove(directory)
+    assert counted(two[0]) == [1.0]
+    two[1].look_after()
+    for store in two:
+        count(store)
+    assert counted(two[0]) == counted(two[1]) == [2.0, 11.0]
+    message = "Store.look_after: [Errno 2] Somebody removed it; it is made again: {!r}"
+    assert sorted(reported) == sorted(message.format(path) for path in lost)
+
+
+def test_what_is_there_is_left_as_it_is(directory: Path, two: tuple[Store, Store], reported: list[str]) -> None:
+    before = names(directory)
+    two[0].look_after()
+    assert counted(two[0]) == [1.0, 10.0]
+    assert (names(directory), reported) == (before, [])
+
+
+def test_looking_after_nothing_makes_nothing(directory: Path, reported: list[str]) -> None:
+    directory.mkdir(parents=True)
+    Store(directory).look_after()
+    assert (names(directory), reported) == ([], [])
+
+
+def test_where_the_directory_cannot_be_made_again_nothing_is_shown_and_counting_goes_on(
+    directory: Path, two: tuple[Store, Store], reported: list[str]
+) -> None:
+    shutil.rmtree(directory.parent)
+    assert counted(two[0]) == []
+    count(two[0])
+    assert two[0].value(COUNTER) == 2.0
+    assert reported == [f"Store.look_after: [Errno 2] No such file or directory: {str(directory)!r}"]
+    directory.parent.mkdir()
+    assert counted(two[0]) == [2.0]
+
+
+def test_a_process_that_starts_makes_the_directory_again(directory: Path, two: tuple[Store, Store]) -> None:
     shutil.rmtree(directory)
+    count(Store(directory), amount=5.0)
+    assert counted(two[0]) == [1.0, 5.0]
+
+
+def test_a_directory_that_is_gone_keeps_nobody_from_counting(directory: Path) -> None:
+    store = Store(directory)
     count(store)
-    with pytest.raises(FileNotFoundError):
-        store.take_snapshot()
+    assert [type(problem) for problem in store.take_snapshot().problems] == [FileNotFoundError]
+
+
+def test_nothing_is_lost_that_other_threads_count_while_the_file_is_made_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    value = value_class(store, has_gil=True)("counter", "jobs", "jobs_total", (), (), "Jobs done.")
+    for number in range(500):
+        count(store, f"{number:050}")
+    done = threading.Event()
+    counts = []
+
+    def work() -> None:
+        rounds = 0
+        while not done.is_set():
+            value.inc(1)
+            rounds += 1
+        counts.append(rounds)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in range(100):
+            own_file(tmp_path).unlink()
+            store.look_after()
+    finally:
+        done.set()
+        sys.setswitchinterval(interval)
+    for thread in threads:
+        thread.join()
+    assert value.get() == sum(counts)
+    assert value.get() in [found for _, found, _ in read_entries(own_file(tmp_path))]
 
 
 def test_what_starting_found_is_told_with_the_next_scrape(tmp_path: Path) -> None:

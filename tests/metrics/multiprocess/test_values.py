@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asgi_obs.metrics.multiprocess.file import read_entries
-from asgi_obs.metrics.multiprocess.series import decode
+from asgi_obs.metrics.multiprocess.series import Series, decode
 from asgi_obs.metrics.multiprocess.store import Store
 from asgi_obs.metrics.multiprocess.values import LockedValue, SharedValue, value_class
 from tests.metrics.multiprocess.files import names
@@ -97,6 +97,32 @@ def test_behind_a_fork_a_value_begins_anew(values: type[SharedValue], store: Sto
     found = {decode(key).name: value for key, value, _ in read_entries(mine)}
     assert found == {"Jobs done.": 0.0, "jobs_total": 1.0, "Workers at work.": 0.0, "busy": 2.0}
     assert untouched.get() == 0.0
+
+
+def test_a_file_that_is_made_again_has_what_the_values_were(values: type[SharedValue], store: Store) -> None:
+    value, state, last = counter(values), gauge(values), gauge(values, "mostrecent")
+    value.inc(5)
+    state.set(6)
+    last.set(7, timestamp=1_000.0)
+    (file,) = store.path.iterdir()
+    file.unlink()
+    store.look_after()
+    assert (value.get(), state.get(), last.get()) == (5.0, 6.0, 7.0)
+    value.inc(1)
+    last.set(8, timestamp=2_000.0)
+    found = {(series.name, series.mode): entry for series, entry in file_of(store).items()}
+    assert found == {
+        ("Jobs done.", ""): (0.0, 0.0),
+        ("jobs_total", ""): (6.0, 0.0),
+        ("Workers at work.", ""): (0.0, 0.0),
+        ("busy", "livesum"): (6.0, 0.0),
+        ("busy", "mostrecent"): (8.0, 2_000.0),
+    }
+
+
+def file_of(store: Store) -> dict[Series, tuple[float, float]]:
+    (file,) = store.path.iterdir()
+    return {decode(key): (value, time) for key, value, time in read_entries(file)}
 
 
 def test_no_thread_comes_in_between(values: type[SharedValue]) -> None:

@@ -342,3 +342,19 @@ def test_a_damaged_file_of_prometheus_client_is_reported_and_hides_nothing(hire:
 
     assert worker.scrape("orders_total") == {"orders_total": 1.0}
     assert internal_errors() == before + 1
+
+
+def test_a_label_that_is_no_text_is_shown_once_with_what_can_be_written(hire: Hire) -> None:
+    workers = [hire(), hire()]
+    for worker in workers:
+        with worker:
+            gauge = Gauge("depth", "Depth.", ["queue"], registry=worker.registry, multiprocess_mode="livesum")
+            gauge.labels("a\ud800b").set(1)
+    with workers[0]:
+        Gauge("other", "Other.", ["queue"], registry=workers[0].registry, multiprocess_mode="livesum").labels("\ud800")
+    with workers[1]:
+        other = Gauge("other", "Other.", ["queue"], registry=workers[1].registry, multiprocess_mode="livesum")
+        other.labels("x").set(2)
+
+    expected = {'depth{queue="a?b"}': 2.0, 'other{queue="?"}': 0.0, 'other{queue="x"}': 2.0}
+    assert workers[0].scrape("depth", "other") == expected
