@@ -125,36 +125,17 @@ async def test_with_time_to_drain_the_server_hears_of_sigterm_later(server: Serv
     assert server.times == 1
 
 
-async def test_who_leaves_is_not_made_ready_again_and_does_not_wait_twice(server: Server) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_who_leaves_is_not_made_ready_again_and_does_not_wait_twice(server: Server, number: int) -> None:
     made, health = lifecycle(3600)
     made.attach()
 
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
     health.set_ready()
-    assert (health.readiness.state, server.times) == ("draining", 0)
+    assert (health.readiness.state, health.readiness.reason) == ("draining", signal.Signals(number).name)
+    assert server.times == 0
 
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert server.times == 1
-
-
-async def test_sigint_is_held_back_like_sigterm(server: Server) -> None:
-    made, health = lifecycle(3600)
-    made.attach()
-
-    os.kill(os.getpid(), signal.SIGINT)
-    assert (health.readiness.reason, server.times) == ("SIGINT", 0)
-
-    os.kill(os.getpid(), signal.SIGINT)
-    assert server.times == 1
-
-
-async def test_a_second_sigterm_is_not_held_back(server: Server) -> None:
-    made, _ = lifecycle(3600)
-    made.attach()
-
-    os.kill(os.getpid(), signal.SIGTERM)
-    os.kill(os.getpid(), signal.SIGTERM)
-
+    os.kill(os.getpid(), number)
     assert server.times == 1
 
 
