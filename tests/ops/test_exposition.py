@@ -289,6 +289,7 @@ async def test_nothing_piles_up_behind_a_rendering_that_hangs(monkeypatch: pytes
     gate, exposition = gated()
     for _ in range(5):
         assert (await exposition.answer()).status == 503
+    assert await anyio.to_thread.run_sync(partial(gate.began.acquire, timeout=10))
     assert gate.collections == 1
     monkeypatch.undo()
     gate.open.set()
