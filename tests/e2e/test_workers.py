@@ -180,10 +180,12 @@ async def watch(service: Service, totals: list[float]) -> None:
             totals.append(await service.count())
 
 
-async def kill_one_of(load: Load) -> None:
-    """Kill a worker, and wait until another one answers in its place."""
+async def kill_one_of(load: Load, killed: set[int]) -> None:
+    """Kill the busiest worker that lives, and wait until another one answers in its place."""
     known = set(load.answered)
-    os.kill(load.answered.most_common(1)[0][0], signal.SIGKILL)
+    busiest = max(known - killed, key=load.answered.__getitem__)
+    killed.add(busiest)
+    os.kill(busiest, signal.SIGKILL)
     await until(lambda: set(load.answered) - known)
 
 
@@ -194,8 +196,9 @@ async def count_while_workers_are_killed(service: Service) -> tuple[Load, list[f
     await until(lambda: len(load.answered) == 4)
     watcher = asyncio.create_task(watch(service, totals))
     await until(lambda: len(totals) >= SETTLED)
-    await kill_one_of(load)
-    await kill_one_of(load)
+    killed: set[int] = set()
+    await kill_one_of(load, killed)
+    await kill_one_of(load, killed)
     load.stop()
     await clients
     watcher.cancel()
