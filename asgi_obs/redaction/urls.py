@@ -37,9 +37,14 @@ _ENCODED_USERINFO: Final = re.compile(
 _ENCODED_NAME: Final = re.compile(
     r"(?<![\w.%\[\]+-])((?=[\w.%\[\]+-]{0,200}%[0-9A-Fa-f]{2})[\w.%\[\]+-]{1,200})=[^&;\s\"'<>]+"
 )
+DONE: Final = "REDACTED"
+"""What OpenTelemetry's conventions put in the place of a signature."""
+
 # Secret by their exact names, for `sig` is part of too many words: parameters of Azure, AWS and Google Cloud.
 _SIGNATURES: Final = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature"})
-_SIGNATURE: Final = re.compile(rf"""([?&](?:amp;)?(?:{"|".join(sorted(_SIGNATURES))})=)[^&#\s"'<>]+""", re.IGNORECASE)
+_SIGNATURE: Final = re.compile(
+    rf"""([?&](?:amp;)?(?:{"|".join(sorted(_SIGNATURES))})=)(?!{DONE}(?:[&#\s"'<>]|$))[^&#\s"'<>]+""", re.IGNORECASE
+)
 _URL_PARAMETERS: Final = re.compile(r"""([?#])([^?#\s"'<>]+)""")
 
 
@@ -93,8 +98,8 @@ class UrlRules:
         # A semicolon separates parameters for some servers only: from a sensitive name on, all is replaced.
         start = 0
         for part in parameter.split(";"):
-            name, equals, _ = part.partition("=")
-            if equals and self._is_secret(unquote_plus(name)):
+            name, equals, value = part.partition("=")
+            if equals and value != DONE and self._is_secret(unquote_plus(name)):
                 return f"{parameter[:start]}{name}={MASK}"
             start += len(part) + 1
         return None
