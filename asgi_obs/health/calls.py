@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from anyio import get_cancelled_exc_class
 
 from asgi_obs.health.concurrency import ThreadCall, ThreadRoom
-from asgi_obs.health.forks import Guard
+from asgi_obs.health.forks import ForkSafeLock
 from asgi_obs.health.result import CheckResult
 
 __all__ = ["OVERDUE", "Check", "caller_of", "is_local"]
@@ -26,7 +26,7 @@ OVERDUE: Final = CheckResult.unhealthy("the call before has still not returned")
 
 # No limit: a check is in one of them at most, and those that hang must leave room for the others.
 _threads: Final = ThreadRoom("asgi_obs.checks", size=None)
-_guard: Final = Guard()
+_lock: Final = ForkSafeLock()
 
 
 def caller_of(check: Check) -> Callable[[], Any]:
@@ -64,7 +64,7 @@ class _InThread:
             self._forget(call)
 
     def _begin(self) -> ThreadCall[Any]:
-        with _guard:
+        with _lock:
             call = self._call
             if call is None or call not in _threads:
                 self._call = call = _threads.submit(self._answer)
@@ -79,7 +79,7 @@ class _InThread:
 
     def _forget(self, call: ThreadCall[Any]) -> None:
         """Let go of what has returned: it holds the context variables of who asked."""
-        with _guard:
+        with _lock:
             if self._call is call and call not in _threads:
                 self._call = None
 

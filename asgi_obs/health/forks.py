@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Final, Protocol
 from weakref import WeakSet
 
-__all__ = ["Guard", "Renewable", "renew_in_children"]
+__all__ = ["ForkSafeLock", "Renewable", "renew_in_children"]
 
 
 class Renewable(Protocol):
@@ -28,7 +28,7 @@ def renew_in_children(renewable: Renewable) -> None:
     _renewables.add(renewable)
 
 
-class Guard:
+class ForkSafeLock:
     """A lock for some instructions of our own, never for code of others; free in a process that was forked."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from asgi_obs.errors import report
-from asgi_obs.health.forks import Guard
+from asgi_obs.health.forks import ForkSafeLock
 from asgi_obs.health.metrics import HealthMetrics
 from asgi_obs.health.result import CheckResult, Status
 from asgi_obs.health.state import ReadinessReport
@@ -22,7 +22,7 @@ from asgi_obs.health.state import ReadinessReport
 __all__ = ["Journal"]
 
 _log = logging.getLogger("asgi_obs")
-_guard: Final = Guard()
+_lock: Final = ForkSafeLock()
 
 
 class Journal:
@@ -61,7 +61,7 @@ class Journal:
 
     def readiness_is(self, answer: ReadinessReport) -> None:
         """Readiness has been asked for; tells of it if the answer is another than before."""
-        with _guard:
+        with _lock:
             has_changed = answer.ready != self._was_ready
             self._was_ready = answer.ready
         if not has_changed:

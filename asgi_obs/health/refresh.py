@@ -16,12 +16,12 @@ from typing import Final
 from anyio import CancelScope, sleep
 
 from asgi_obs.errors import report
-from asgi_obs.health.forks import Guard
+from asgi_obs.health.forks import ForkSafeLock
 from asgi_obs.health.loops import EventLoop, current_loop, spawn
 
 __all__ = ["Refresh"]
 
-_guard: Final = Guard()
+_lock: Final = ForkSafeLock()
 
 
 class Refresh:
@@ -45,7 +45,7 @@ class Refresh:
 
     def start(self) -> None:
         """Begin in the running event loop, unless the task is alive, here or in another."""
-        with _guard:
+        with _lock:
             if self.is_alive:
                 return
             self._task = task = _Task()

@@ -18,7 +18,7 @@ import anyio
 from asgi_obs.errors import ConfigurationError
 from asgi_obs.health.calls import OVERDUE, Check, caller_of, is_local
 from asgi_obs.health.concurrency import Flight, SingleFlight
-from asgi_obs.health.forks import Guard
+from asgi_obs.health.forks import ForkSafeLock
 from asgi_obs.health.options import CheckOptions
 from asgi_obs.health.refresh import Refresh
 from asgi_obs.health.result import CheckResult
@@ -31,7 +31,7 @@ __all__ = ["Check", "CheckRunner", "OnRun"]
 OnRun = Callable[["CheckRunner", CheckResult, CheckResult, CheckResult | None], None]
 """Told of every run: the check, what the run found, what is shown since, and what was shown before."""
 
-_guard: Final = Guard()
+_lock: Final = ForkSafeLock()
 
 
 class CheckRunner:
@@ -125,7 +125,7 @@ class CheckRunner:
 
     def _keep(self, result: CheckResult) -> CheckResult:
         good_until = self._clock() + self.options.ttl
-        with _guard:
+        with _lock:
             previous = self.shown
             self.shown = shown = self._threshold.show(previous, result)
             self.has_run = True

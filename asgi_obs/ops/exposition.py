@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from asgi_obs.errors import report
 from asgi_obs.health.concurrency import SingleFlight, ThreadCall, ThreadRoom
-from asgi_obs.health.forks import Guard
+from asgi_obs.health.forks import ForkSafeLock
 from asgi_obs.metrics.multiprocess import view_of
 from asgi_obs.metrics.process.monitor import sample_if_stale
 from asgi_obs.ops.answer import Answer, Header, json_answer
@@ -60,7 +60,7 @@ class Exposition:
         self._registry = registry
         self._flight: SingleFlight[Answer] = SingleFlight()
         self._threads = ThreadRoom("asgi_obs.exposition", size=MAX_RENDERINGS)
-        self._guard = Guard()
+        self._lock = ForkSafeLock()
         self._renderings: dict[_Kind, _Rendering] = {}
 
     async def answer(self, accept: str = "", accept_encoding: str = "", names: Iterable[str] = ()) -> Answer:
@@ -96,7 +96,7 @@ class Exposition:
     def _begin(self, kind: _Kind, function: Callable[[], Answer]) -> _Rendering | None:
         """The rendering of a kind that is going on, even if it is overdue, or a new one; None if there is no room."""
         self._forget()
-        with self._guard:
+        with self._lock:
             if kind not in self._renderings:
                 if len(self._renderings) >= MAX_RENDERINGS:
                     return None
@@ -105,7 +105,7 @@ class Exposition:
 
     def _forget(self) -> None:
         """Let go of what has ended, and of its text."""
-        with self._guard:
+        with self._lock:
             self._renderings = {kind: it for kind, it in self._renderings.items() if it.call in self._threads}
 
     def _render(self, encode: Encoder, kind: _Kind) -> Answer:

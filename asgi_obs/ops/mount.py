@@ -5,8 +5,7 @@ Costs two dictionary look-ups per request, some 0.6 µs.
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final
+from typing import Any
 
 from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.exchange import SCOPE_KEY, Exchange, HttpExchange
@@ -14,11 +13,10 @@ from asgi_obs.ops.app import OpsApp, routed_path
 from asgi_obs.ops.endpoint import Endpoint
 from asgi_obs.ops.lifespan import Lifespan
 from asgi_obs.ops.port import OpsServer
+from asgi_obs.settings.parse import is_prefix
 from asgi_obs.types import ASGIApp, Observer, Receive, Scope, Send
 
 __all__ = ["OpsMount", "mount_ops"]
-
-_PREFIX: Final = re.compile(r"(?:/[^/{}?#\s]+)*")
 
 
 def mount_ops(app: ASGIApp, ops: OpsApp, prefix: str = "") -> OpsMount:
@@ -51,7 +49,7 @@ class OpsMount(Observer):
             raise ConfigurationError("app", app, "an ASGI application")
         if not isinstance(ops, OpsApp):
             raise ConfigurationError("ops", ops, "an OpsApp")
-        if not isinstance(prefix, str) or _PREFIX.fullmatch(prefix) is None:
+        if not is_prefix(prefix):
             raise ConfigurationError("prefix", prefix, "'' or a path such as /internal, with no slash at its end")
         self.app = app
         self._ops = ops

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
 from asgi_obs.settings.base import CheckedSettings
 from asgi_obs.settings.environment import variable
-from asgi_obs.settings.parse import flag, is_network, is_number, is_whole, names
+from asgi_obs.settings.parse import flag, is_network, is_number, is_prefix, is_whole, names
 
 __all__ = ["ENDPOINTS", "OpsSettings"]
 
@@ -21,7 +20,6 @@ _PREFIX: Final = "the beginning of a path such as /internal, with no slash at it
 _LONGEST: Final = 3600
 _SECONDS: Final = f"a number of seconds from 0 to {_LONGEST}"
 _CREDENTIAL: Final = "printable ASCII without white space at its ends"
-_PATH: Final = re.compile(r"(?:/[^/{}?#\s]+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +69,7 @@ class OpsSettings(CheckedSettings):
         self._require("ops_password", bool(self.ops_username) or not self.ops_password, "nothing without OPS_USERNAME")
         self._require("ops_allowed_networks", all(map(is_network, self.ops_allowed_networks)), _NETWORKS)
         self._require("ops_endpoints", set(self.ops_endpoints) <= set(ENDPOINTS), _ENDPOINTS)
-        usable = isinstance(self.ops_prefix, str) and _PATH.fullmatch(self.ops_prefix) is not None
-        self._require("ops_prefix", usable, _PREFIX)
+        self._require("ops_prefix", is_prefix(self.ops_prefix), _PREFIX)
         self._require("ops_port", is_whole(self.ops_port, 0, 65_535), _PORT)
         self._require("ops_host", isinstance(self.ops_host, str) and bool(self.ops_host), "an address or a host name")
         self._require("probe_aliases", isinstance(self.probe_aliases, bool), "true or false")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import warnings
 from ipaddress import ip_network
+from typing import Final
 
 __all__ = [
     "flag",
     "is_network",
     "is_number",
     "is_pattern",
+    "is_prefix",
     "is_regex",
     "is_whole",
     "levels",
@@ -20,6 +22,8 @@ __all__ = [
     "trust",
     "words",
 ]
+
+_PREFIX: Final = re.compile(r"(?:/[^/{}?#\s]+)*")
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -101,6 +105,11 @@ def is_regex(pattern: object) -> bool:
 def is_pattern(pattern: object) -> bool:
     """Whether it is a regular expression that matches something."""
     return isinstance(pattern, str) and is_regex(pattern) and re.search(pattern, "") is None
+
+
+def is_prefix(path: object) -> bool:
+    """Whether it is the beginning of a path, with no slash at its end; nothing is one too."""
+    return isinstance(path, str) and _PREFIX.fullmatch(path) is not None
 
 
 def octal(text: str) -> int:

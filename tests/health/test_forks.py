@@ -8,18 +8,18 @@ import threading
 import pytest
 
 from asgi_obs.health import forks
-from asgi_obs.health.forks import Guard
+from asgi_obs.health.forks import ForkSafeLock
 
 
 def test_a_guard_lets_one_thread_in_at_a_time() -> None:
-    guard = Guard()
+    lock = ForkSafeLock()
     inside = threading.Event()
 
     def enter() -> None:
-        with guard:
+        with lock:
             inside.set()
 
-    with guard:
+    with lock:
         thread = threading.Thread(target=enter)
         thread.start()
         assert not inside.wait(0.01)
@@ -28,20 +28,20 @@ def test_a_guard_lets_one_thread_in_at_a_time() -> None:
 
 
 def test_what_is_to_be_done_behind_a_fork() -> None:
-    guard = Guard()
-    guard.__enter__()
+    lock = ForkSafeLock()
+    lock.__enter__()
     forks._after_fork()
-    with guard:
+    with lock:
         pass
-    assert guard in forks._renewables
+    assert lock in forks._renewables
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_guard_that_a_thread_of_the_parent_held_is_free_in_the_child() -> None:
-    guard = Guard()
-    with guard:
+    lock = ForkSafeLock()
+    with lock:
         child = os.fork()
         if child == 0:  # pragma: no cover - in the child, where nothing is measured
-            with guard:
+            with lock:
                 os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -56,7 +56,7 @@ def prepare(value: str) -> Path:
     Raises:
         SettingsError: It cannot be used.
     """
-    if sys.platform == "win32":  # pragma: no cover
+    if sys.platform == "win32":  # pragma: no cover - the tests run where there are such locks
         raise SettingsError(VARIABLE, value, "to be unset: this system has no file locks")
     if not value:  # `prometheus_client` takes the working directory then
         raise SettingsError(VARIABLE, value, f"{_ALLOWED}, or to be unset")
