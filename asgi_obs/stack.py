@@ -75,7 +75,7 @@ class Observability:
         """The application observed from outside, with the ops paths in front of its own."""
         ops = mount_ops(app, self.ops)
         stack: ASGIApp = RequestLoggingMiddleware(ops, settings=self.settings)
-        stack = MetricsMiddleware(stack, registry=self.registry)
+        stack = MetricsMiddleware(stack, registry=self.registry, unmatched=self.settings.metrics_unmatched)
         stack = TracingMiddleware(stack, tracer_provider=self._tracer_provider, settings=self.settings)
         stack = CorrelationIdMiddleware(stack)
         return ExchangeMiddleware(stack, observers=[ops], route_resolver=self._route_resolver)

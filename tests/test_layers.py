@@ -17,7 +17,7 @@ PACKAGE = Path(asgi_obs.__file__).parent
 # sets stand behind a bar.
 FLOORS = (
     ({"types", "errors"},),
-    ({"routes", "classify", "redaction", "settings"},),
+    ({"routes", "classify", "redaction", "settings", "engines"},),
     ({"exchange"},),
     ({"correlation"}, {"logs"}, {"metrics"}),
     ({"tracing"}, {"health"}, {"deploy"}),
@@ -38,6 +38,7 @@ HEAVY = (
     "httpx",
     "httpx2",
     "sqlalchemy",
+    "sqlglot",
     "opentelemetry.sdk",
     "opentelemetry.instrumentation",
     "opentelemetry.exporter",

@@ -355,3 +355,10 @@ def test_whatever_an_application_does_it_does_so_observed_and_every_log_line_is_
     assert observed == bare
     logged = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert len([line for line in logged if "outcome" in line]) == 1
+
+
+def test_the_settings_say_what_the_endpoint_of_an_unmatched_request_is(registry: CollectorRegistry) -> None:
+    app = observe(starlette(), settings=Settings(metrics_unmatched="path"), registry=registry)
+    get(app, "/nowhere")
+    labels = {"method": "GET", "endpoint": "/nowhere", "status_code": "404"}
+    assert registry.get_sample_value("http_requests_total", labels) == 1

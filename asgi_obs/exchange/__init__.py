@@ -10,6 +10,7 @@ The clock, status, outcome and byte rules are in `docs/design.md`; the judgement
 """
 
 from asgi_obs.exchange.base import Exchange
+from asgi_obs.exchange.database import DatabaseUse
 from asgi_obs.exchange.http import HttpExchange
 from asgi_obs.exchange.middleware import (
     SCOPE_KEY,
@@ -23,6 +24,7 @@ from asgi_obs.exchange.websocket import WebSocketExchange
 
 __all__ = [
     "SCOPE_KEY",
+    "DatabaseUse",
     "Exchange",
     "ExchangeMiddleware",
     "HttpExchange",

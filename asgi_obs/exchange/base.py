@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from threading import Lock
 from time import perf_counter
 from typing import Any, Final
 
@@ -10,11 +11,15 @@ from opentelemetry.trace import SpanContext
 
 from asgi_obs.classify import Outcome, is_departure, outcome_of, status_of
 from asgi_obs.errors import report_call
+from asgi_obs.exchange.database import DatabaseUse
 from asgi_obs.exchange.hooks import Hooks
 from asgi_obs.routes import Routes
 from asgi_obs.types import Message, Receive, Scope, Send
 
 __all__ = ["Exchange"]
+
+_first_statement: Final = Lock()
+"""Two threads of one exchange may have their first statement at the same time."""
 
 _NO_HEADERS: Final[dict[bytes, bytes]] = {}
 
@@ -45,6 +50,7 @@ class Exchange:
         bytes_out: Bytes of the response body, or of sent WebSocket messages, so far; none for HEAD, whose
             body no server sends.
         fields: What `bind()` added; None if nothing was.
+        database: What it has asked of databases; None if nothing, or nobody who was told to look.
         operational: True for a request to the ops paths.
         hooks: The hooks of the observers that watch it.
     """
@@ -61,6 +67,7 @@ class Exchange:
         "bytes_in",
         "bytes_out",
         "correlation_id",
+        "database",
         "ended_at",
         "exception",
         "fields",
@@ -83,6 +90,7 @@ class Exchange:
     bytes_in: int
     bytes_out: int
     correlation_id: str | None
+    database: DatabaseUse | None
     ended_at: float | None
     exception: BaseException | None
     fields: dict[str, Any] | None
@@ -109,7 +117,7 @@ class Exchange:
         self.bytes_in = self.bytes_out = 0
         self._disconnected = self._left_before_start = self._finishing = False
         self.operational = False
-        self.correlation_id = self.span_context = self.fields = None
+        self.correlation_id = self.span_context = self.fields = self.database = None
         self.route = self.status = self.outcome = self.exception = self.late_exception = None
         self.first_byte_at = self.ended_at = self.returned_at = None
         self._headers = self._notes = None
@@ -155,6 +163,14 @@ class Exchange:
             self.fields = fields
         else:
             self.fields.update(fields)
+
+    def use_database(self, fingerprint: str, seconds: float) -> int:
+        """Count a statement of this exchange that has ended; the arguments and the answer are `DatabaseUse.add`'s."""
+        if self.database is None:
+            with _first_statement:
+                if self.database is None:
+                    self.database = DatabaseUse()
+        return self.database.add(fingerprint, seconds)
 
     def note(self, key: object, value: Any) -> None:
         """Keep what an observer has to remember of this exchange; `key` is the observer, or its own."""

@@ -7,6 +7,8 @@ from typing import Final, Literal, TypeAlias
 
 __all__ = [
     "BACKGROUND_BUCKETS",
+    "COUNT_BUCKETS",
+    "DATABASE_BUCKETS",
     "GUIDE_BUCKETS",
     "LONG_BUCKETS",
     "PAUSE_BUCKETS",
@@ -23,6 +25,12 @@ LONG_BUCKETS: Final = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 8640
 
 BACKGROUND_BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)
 """Seconds; for background tasks."""
+
+DATABASE_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Seconds; for what a database does for one statement, or for one request."""
+
+COUNT_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
+"""For how many times something was done in one request."""
 
 PAUSE_BUCKETS: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5)
 """Seconds; for what stops the whole process."""

@@ -32,6 +32,7 @@ __all__ = [
     "LOG_LEVELS",
     "LOG_PROFILES",
     "TRACE_RESPONSE_HEADERS",
+    "UNMATCHED",
     "Settings",
 ]
 
@@ -43,6 +44,7 @@ KNOWN_METHODS: Final = ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", 
 """RFC 9110, section 9, RFC 5789 and the QUERY method."""
 
 TRACE_RESPONSE_HEADERS: Final = ("none", "server-timing", "traceresponse")
+UNMATCHED: Final = ("group", "path")
 LOG_LEVELS: Final = ("TRACE", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL")
 
 ALWAYS_SENSITIVE: Final = (
@@ -64,6 +66,7 @@ _CHOICES: Final = {
     "log_format": LOG_FORMATS,
     "log_profile": LOG_PROFILES,
     "log_output": LOG_OUTPUTS,
+    "metrics_unmatched": UNMATCHED,
     "trace_response_header": TRACE_RESPONSE_HEADERS,
 }
 _WHOLE_NUMBERS: Final = {
@@ -144,6 +147,8 @@ class Settings(OpsSettings):
             in any text is redacted.
         redact: No variable. A function that redacts a text, called last, for every text that is logged.
         google_cloud_project: `GOOGLE_CLOUD_PROJECT`, whose traces the lines of profile `gcp` link to.
+        metrics_unmatched: `METRICS_UNMATCHED`, the endpoint of requests that no route matched: `group` (default) puts
+            them together as `__unmatched__`, `path` keeps the first 100 raw paths.
         otlp_endpoint: `OTLP_ENDPOINT`, where `setup_tracing` sends spans. Default `localhost:4317`. OpenTelemetry's own
             `OTEL_EXPORTER_OTLP_ENDPOINT` and its relatives win.
         otlp_insecure: `OTLP_INSECURE`, whether without TLS. Default true. `OTEL_EXPORTER_OTLP_INSECURE` wins.
@@ -188,6 +193,7 @@ class Settings(OpsSettings):
     sensitive_patterns: tuple[str, ...] = variable("SENSITIVE_PATTERNS", "", words)
     redact: Callable[[str], str] | None = None
     google_cloud_project: str = variable("GOOGLE_CLOUD_PROJECT", "", str)
+    metrics_unmatched: str = variable("METRICS_UNMATCHED", "group", str)
     otlp_endpoint: str = variable("OTLP_ENDPOINT", "localhost:4317", str)
     otlp_insecure: bool = variable("OTLP_INSECURE", "true", flag, _FLAG)
     trust_incoming: bool | tuple[str, ...] = variable("TRUST_INCOMING", "true", trust, _TRUST)

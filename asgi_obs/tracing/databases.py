@@ -7,20 +7,23 @@ is how the instrumentation works.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import metrics, trace
 
-from asgi_obs.errors import ConfigurationError, MissingExtraError
+from asgi_obs.engines import engine_of
+from asgi_obs.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-__all__ = ["engine_of", "trace_engine"]
+__all__ = ["trace_engine", "traceable_engine"]
+
+_FEATURE: Final = "setup_tracing(db_engine=...)"
 
 
-def engine_of(db_engine: Any) -> Engine:
-    """The engine that does the work: of an async one, the one in it.
+def traceable_engine(db_engine: Any) -> Engine:
+    """The engine that does the work, if there is what makes spans of its statements.
 
     Raises:
         MissingExtraError: SQLAlchemy or its instrumentation is not installed.
@@ -28,13 +31,9 @@ def engine_of(db_engine: Any) -> Engine:
     """
     try:
         import opentelemetry.instrumentation.sqlalchemy  # noqa: F401 - here to find out
-        from sqlalchemy.engine import Engine
     except ImportError as error:
-        raise MissingExtraError("setup_tracing(db_engine=...)", "otel,sqlalchemy") from error
-    engine = getattr(db_engine, "sync_engine", db_engine)
-    if not isinstance(engine, Engine):
-        raise ConfigurationError("db_engine", db_engine, "an engine of SQLAlchemy, sync or async")
-    return engine
+        raise MissingExtraError(_FEATURE, "otel,sqlalchemy") from error
+    return engine_of(db_engine, option="db_engine", feature=_FEATURE)
 
 
 def trace_engine(engine: Engine, provider: trace.TracerProvider) -> None:

@@ -16,7 +16,7 @@ from asgi_obs.errors import MissingExtraError
 from asgi_obs.metrics.catalogue import create
 from asgi_obs.settings import Settings
 from asgi_obs.tracing.application import require_traceable, trace_requests
-from asgi_obs.tracing.databases import engine_of, trace_engine
+from asgi_obs.tracing.databases import trace_engine, traceable_engine
 from asgi_obs.tracing.otlp import destinations_of
 from asgi_obs.tracing.variables import flag_of, require_span_limits
 
@@ -65,7 +65,7 @@ def setup_tracing(app: Any = None, db_engine: Any = None, *, settings: Settings 
     if flag_of("OTEL_SDK_DISABLED"):
         provider: trace.TracerProvider = trace.NoOpTracerProvider()
     else:
-        engine = None if db_engine is None else engine_of(db_engine)
+        engine = None if db_engine is None else traceable_engine(db_engine)
         provider = _provider(settings)
         if engine is not None:
             trace_engine(engine, provider)

@@ -19,6 +19,14 @@ GUIDE = {
     "health_status": ("service",),
     "sse_connections_active": (),
     "sse_events_sent_total": ("event_type",),
+    "db_queries_total": ("operation", "table"),
+    "db_query_duration_seconds": ("operation", "table"),
+    "db_pool_size": (),
+    "db_pool_connections_checked_out": (),
+    "db_pool_overflow": (),
+    "event_bus_events_published_total": ("event_type",),
+    "event_bus_events_delivered_total": ("event_type",),
+    "event_bus_subscribers": (),
 }
 
 

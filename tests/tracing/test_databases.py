@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from asgi_obs.errors import ConfigurationError, MissingExtraError
-from asgi_obs.tracing.databases import engine_of, trace_engine
+from asgi_obs.tracing.databases import trace_engine, traceable_engine
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_an_async_engine_is_traced(provider: TracerProvider, exporter: InMemoryS
             await connection.execute(text("select 1"))
         await engine.dispose()
 
-    trace_engine(engine_of(engine), provider)
+    trace_engine(traceable_engine(engine), provider)
     asyncio.run(ask_it())
 
     assert statements(exporter) == ["select 1"]
@@ -108,11 +108,11 @@ def test_an_async_engine_is_traced(provider: TracerProvider, exporter: InMemoryS
 
 def test_what_is_no_engine_is_said() -> None:
     with pytest.raises(ConfigurationError, match=r"db_engine='sqlite://' is not valid: expected an engine"):
-        engine_of("sqlite://")
+        traceable_engine("sqlite://")
 
 
 def test_an_instrumentation_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.sqlalchemy", None)
 
     with pytest.raises(MissingExtraError, match=r"asgi-obs\[otel,sqlalchemy\]"):
-        engine_of(engine)
+        traceable_engine(engine)

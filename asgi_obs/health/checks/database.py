@@ -11,7 +11,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from asgi_obs.errors import ConfigurationError, MissingExtraError
+from asgi_obs.engines import engine_of
+from asgi_obs.errors import ConfigurationError
 from asgi_obs.health.checks.options import require_seconds
 from asgi_obs.health.result import CheckResult
 
@@ -138,14 +139,10 @@ def _has_ended(visit: asyncio.Task[None]) -> None:
 
 
 def _prepared(engine: Any, statement: object) -> tuple[Engine, TextClause]:
-    """The engine that does the work, which an async one has in it, and the statement for it."""
-    try:
-        from sqlalchemy import Engine, text
-    except ImportError as error:
-        raise MissingExtraError("DatabaseCheck", "sqlalchemy") from error
-    sync_engine = getattr(engine, "sync_engine", engine)
-    if not isinstance(sync_engine, Engine):
-        raise ConfigurationError("engine", engine, "an engine of SQLAlchemy, sync or async")
+    """The engine that does the work, and the statement for it."""
+    sync_engine = engine_of(engine, option="engine", feature="DatabaseCheck")
     if not isinstance(statement, str) or not statement.strip():
         raise ConfigurationError("statement", statement, "a statement of SQL")
+    from sqlalchemy import text
+
     return sync_engine, text(statement)

@@ -12,6 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from asgi_obs.errors import ConfigurationError, on_report
 from asgi_obs.metrics.catalogue.clients import CLIENTS
+from asgi_obs.metrics.catalogue.database import DATABASE
+from asgi_obs.metrics.catalogue.events import EVENTS
 from asgi_obs.metrics.catalogue.health import HEALTH
 from asgi_obs.metrics.catalogue.own import OWN
 from asgi_obs.metrics.catalogue.process import PROCESS
@@ -22,7 +24,9 @@ from asgi_obs.metrics.multiprocess import install
 
 __all__ = ["CATALOGUE", "create", "process_wide"]
 
-CATALOGUE: Final[dict[str, Metric]] = {metric.name: metric for metric in (*SERVER, *PROCESS, *HEALTH, *CLIENTS, *OWN)}
+CATALOGUE: Final[dict[str, Metric]] = {
+    metric.name: metric for metric in (*SERVER, *PROCESS, *HEALTH, *DATABASE, *CLIENTS, *EVENTS, *OWN)
+}
 """Every metric, by name."""
 
 install()  # before the first metric is made

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from asgi_obs.metrics.declaration import BACKGROUND_BUCKETS, GUIDE_BUCKETS, LONG_BUCKETS, Metric
+from asgi_obs.metrics.declaration import (
+    BACKGROUND_BUCKETS,
+    COUNT_BUCKETS,
+    DATABASE_BUCKETS,
+    GUIDE_BUCKETS,
+    LONG_BUCKETS,
+    Metric,
+)
 
 __all__ = ["SERVER"]
 
@@ -65,6 +72,24 @@ SERVER: Final = (
         ("method", "endpoint"),
         "",
         "Requests whose client left before the response ended.",
+    ),
+    Metric(
+        "http_request_db_queries",
+        "histogram",
+        ("method", "endpoint"),
+        "",
+        "Statements that a request has sent to databases; of those that have sent any.",
+        COUNT_BUCKETS,
+        hot=True,
+    ),
+    Metric(
+        "http_request_db_duration_seconds",
+        "histogram",
+        ("method", "endpoint"),
+        "seconds",
+        "Time that the statements of a request took, one after another; of those that have sent any.",
+        DATABASE_BUCKETS,
+        hot=True,
     ),
     Metric(
         "http_background_duration_seconds",

@@ -337,6 +337,6 @@ def test_wrong_options_are_refused(engine, options, wrong) -> None:
 
 
 def test_without_sqlalchemy_it_says_what_to_install(engine, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    monkeypatch.setitem(sys.modules, "sqlalchemy.engine", None)
     with pytest.raises(MissingExtraError, match=r"asgi-obs\[sqlalchemy\]"):
         DatabaseCheck(engine)
