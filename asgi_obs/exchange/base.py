@@ -166,11 +166,11 @@ class Exchange:
 
     def use_database(self, fingerprint: str, seconds: float) -> int:
         """Count a statement of this exchange that has ended; the arguments and the answer are `DatabaseUse.add`'s."""
-        if self.database is None:
+        use = self.database
+        if use is None:
             with _first_statement:
-                if self.database is None:
-                    self.database = DatabaseUse()
-        return self.database.add(fingerprint, seconds)
+                use = self.database = self.database or DatabaseUse()
+        return use.add(fingerprint, seconds)
 
     def note(self, key: object, value: Any) -> None:
         """Keep what an observer has to remember of this exchange; `key` is the observer, or its own."""
