@@ -12,7 +12,7 @@ from asgi_obs.logs import (
     get_logger,
     setup_logging,
 )
-from asgi_obs.metrics import MetricsMiddleware
+from asgi_obs.metrics import MetricsMiddleware, OperationMetrics
 from asgi_obs.ops import OpsApp, mount_ops
 from asgi_obs.redaction import redact_sensitive_data
 from asgi_obs.settings import Settings
@@ -26,6 +26,7 @@ __all__ = [
     "LogContext",
     "MetricsMiddleware",
     "Observability",
+    "OperationMetrics",
     "OpsApp",
     "RequestLoggingMiddleware",
     "Settings",

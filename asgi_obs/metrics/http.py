@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from asgi_obs.classify import error_type
 from asgi_obs.exchange import Exchange, ExchangeMiddleware, HttpExchange, WebSocketExchange
 from asgi_obs.metrics.buckets import buckets_of
-from asgi_obs.metrics.catalogue import CATALOGUE, create
+from asgi_obs.metrics.catalogue import SHIPPED, create
 from asgi_obs.metrics.labels import (
     CustomLabels,
     EndpointLabel,
@@ -90,7 +90,7 @@ class MetricsMiddleware(ExchangeMiddleware, Observer):
         self._started = self._http.started
         self._websocket = WebSocketMetrics(registry, endpoint=endpoint, max_series=max_series)
         self._streams = EventStreamMetrics(registry, endpoint=endpoint, max_series=max_series)
-        for metric in CATALOGUE.values():
+        for metric in SHIPPED.values():
             if metric.process_wide:
                 create(metric.name, registry)
         super().__init__(app, observers=(self,))
@@ -167,6 +167,8 @@ class HttpMetrics:
         self._exceptions: Family[Counter] = capped("http_exceptions_total")
         self._disconnects: Family[Counter] = capped("http_client_disconnects_total")
         self._background: Family[Histogram] = capped("http_background_duration_seconds")
+        self._db_queries: Family[Histogram] = capped("http_request_db_queries")
+        self._db_duration: Family[Histogram] = capped("http_request_db_duration_seconds")
 
     def ended(self, exchange: Exchange, streamed: bool) -> None:  # noqa: FBT001 - called once per request
         """A request and its response ended; one that was an event stream has no latency."""
@@ -186,6 +188,9 @@ class HttpMetrics:
             series.bytes_in(exchange.bytes_in)
         if exchange.bytes_out:
             series.bytes_out(exchange.bytes_out)
+        if exchange.database is not None:
+            self._db_queries.child(series.labels).observe(exchange.database.queries)
+            self._db_duration.child(series.labels).observe(exchange.database.seconds)
         if exchange.outcome == "client_disconnected":
             self._disconnects.child(series.labels).inc()
         elif exchange.outcome == "error" and exchange.exception is not None:

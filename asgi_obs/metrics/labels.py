@@ -7,7 +7,6 @@ the values of single labels: the method, the endpoint, and the labels of your ow
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -18,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.exchange import Exchange
 from asgi_obs.metrics.catalogue import CATALOGUE, create, process_wide
+from asgi_obs.metrics.declaration import NAME
 from asgi_obs.types import LabelSource
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "endpoint_label",
     "family",
     "method_label",
+    "require_cap",
 ]
 
 OVERFLOW: Final = "__overflow__"
@@ -61,7 +62,6 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", 
 """RFC 9110, section 9.3, and RFC 5789."""
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_NAME: Final = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 _RESERVED_NAMES: Final = frozenset({"method", "endpoint", "status_code", "le"})
 
 EndpointLabel: TypeAlias = "Callable[[str | None, Exchange], str]"
@@ -121,8 +121,7 @@ class Family(Generic[C]):
 
     def limit(self, max_series: int) -> None:
         """Lower the cap; one that is higher than what holds already changes nothing."""
-        if isinstance(max_series, bool) or not isinstance(max_series, int) or max_series < 2:
-            raise ConfigurationError("max_series", max_series, "a whole number, at least 2")
+        require_cap(max_series)
         self._max_series = min(self._max_series, max_series)
         self._reserve = min(MAX_RESERVE, max(2, self._max_series // 4))
 
@@ -164,6 +163,16 @@ class Family(Generic[C]):
             culprit,
             OVERFLOW,
         )
+
+
+def require_cap(max_series: int) -> None:
+    """See that a number can be the cap of a family.
+
+    Raises:
+        ConfigurationError: It cannot.
+    """
+    if isinstance(max_series, bool) or not isinstance(max_series, int) or max_series < 2:
+        raise ConfigurationError("max_series", max_series, "a whole number, at least 2")
 
 
 _families: WeakKeyDictionary[CollectorRegistry, dict[str, Family[Any]]] = WeakKeyDictionary()
@@ -283,7 +292,7 @@ class CustomLabels:
 
 
 def _allowed_values(name: str, values: Iterable[str]) -> frozenset[str]:
-    if not isinstance(name, str) or _NAME.fullmatch(name) is None or name in _RESERVED_NAMES:
+    if not isinstance(name, str) or NAME.fullmatch(name) is None or name in _RESERVED_NAMES:
         reserved = ", ".join(sorted(_RESERVED_NAMES))
         raise ConfigurationError("label_values", name, f"label names of letters, digits and _, none of {reserved}")
     allowed = frozenset() if isinstance(values, str) else frozenset(values)

@@ -6,7 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from asgi_obs.errors import ConfigurationError, report
-from asgi_obs.metrics.catalogue import CATALOGUE, Metric, create, process_wide
+from asgi_obs.metrics.catalogue import CATALOGUE, SHIPPED, Metric, create, declare, process_wide
+from asgi_obs.metrics.declaration import require_valid
 
 # Every name and label the guide's code, rules and tests refer to that exists by now.
 GUIDE = {
@@ -32,10 +33,10 @@ GUIDE = {
 
 @pytest.mark.parametrize("name", GUIDE)
 def test_the_guides_names_and_labels_are_kept(name: str) -> None:
-    assert CATALOGUE[name].labels == GUIDE[name]
+    assert SHIPPED[name].labels == GUIDE[name]
 
 
-@pytest.mark.parametrize("metric", CATALOGUE.values(), ids=CATALOGUE)
+@pytest.mark.parametrize("metric", SHIPPED.values(), ids=SHIPPED)
 def test_a_declaration_follows_the_conventions_for_names(metric: Metric) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]*", metric.name)
     assert metric.name.endswith("_total") == (metric.type == "counter")
@@ -46,7 +47,7 @@ def test_a_declaration_follows_the_conventions_for_names(metric: Metric) -> None
     assert re.fullmatch(r"[A-Z].*\.", metric.help)
 
 
-@pytest.mark.parametrize("metric", CATALOGUE.values(), ids=CATALOGUE)
+@pytest.mark.parametrize("metric", SHIPPED.values(), ids=SHIPPED)
 def test_a_metric_is_exposed_as_it_is_declared(metric: Metric, registry: CollectorRegistry) -> None:
     collector = create(metric.name, registry)
     if metric.type != "info" and metric.labels:
@@ -129,3 +130,34 @@ def test_errors_that_are_kept_from_requests_are_counted_in_every_registry() -> N
     after = [registry.get_sample_value("asgi_obs_internal_errors_total", component) for registry in registries]
     assert after == [before + 1, before + 1]
     assert collectors == [process_wide("asgi_obs_internal_errors_total")] * 2
+
+
+OWN = Metric("orders_total", "counter", ("kind",), "", "Orders.")
+
+
+@pytest.mark.usefixtures("only_shipped")
+def test_what_is_declared_is_in_the_catalogue_behind_what_is_shipped(registry: CollectorRegistry) -> None:
+    declare(OWN, registry)
+    assert list(CATALOGUE.values()) == [*SHIPPED.values(), OWN]
+    create("orders_total", registry).labels("book").inc()
+    assert registry.get_sample_value("orders_total", {"kind": "book"}) == 1.0
+
+
+@pytest.mark.usefixtures("only_shipped")
+def test_what_is_declared_again_stays_as_it_is(registry: CollectorRegistry) -> None:
+    declare(OWN, registry)
+    collector = create("orders_total", registry)
+    declare(OWN, registry)
+    assert create("orders_total", registry) is collector
+
+
+def test_what_is_shipped_cannot_be_changed() -> None:
+    with pytest.raises(TypeError):
+        SHIPPED["orders_total"] = OWN  # type: ignore[index]
+    with pytest.raises(ConfigurationError, match="asgi_obs has the histogram http_request_duration_seconds"):
+        declare(SHIPPED["http_request_duration_seconds"], CollectorRegistry())
+
+
+@pytest.mark.parametrize("metric", SHIPPED.values(), ids=SHIPPED)
+def test_what_is_shipped_follows_the_rules_for_others(metric: Metric) -> None:
+    require_valid(metric)

@@ -199,6 +199,44 @@ def test_a_request_that_was_never_answered_has_no_first_byte(registry: Collector
     assert samples("http_time_to_first_byte", "http_response_body") == {}
 
 
+def asking(*seconds: float, operational: bool = False) -> ASGIApp:
+    """An application that asks a database some times, and answers."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = current_exchange()
+        assert exchange is not None
+        exchange.route, exchange.operational = scope["path"], operational
+        for each in seconds:
+            exchange.use_database("0000000000000001", each)
+        await send(OK)
+        await send(DONE)
+
+    return app
+
+
+def test_what_a_request_asks_of_databases_is_observed_by_route(registry: CollectorRegistry, samples: Samples) -> None:
+    app = MetricsMiddleware(asking(0.25, 0.5), registry=registry)
+    request(app, "/x")
+    request(app, "/x", "POST")
+
+    labels = {"method": "GET", "endpoint": "/x"}
+    assert registry.get_sample_value("http_request_db_queries_sum", labels) == 2
+    assert registry.get_sample_value("http_request_db_duration_seconds_sum", labels) == 0.75
+    assert len(samples("http_request_db_queries_count")) == len(samples("http_request_db_duration_seconds_count")) == 2
+
+
+def test_a_request_that_asks_no_database_has_no_series_for_it(registry: CollectorRegistry, samples: Samples) -> None:
+    request(MetricsMiddleware(asking(), registry=registry), "/x")
+
+    assert samples("http_request_db_queries_count") == {}
+
+
+def test_what_an_ops_request_asks_of_databases_is_nobodys(registry: CollectorRegistry, samples: Samples) -> None:
+    request(MetricsMiddleware(asking(0.25, operational=True), registry=registry), "/health")
+
+    assert samples("http_request_db_queries_count") == {}
+
+
 def test_background_tasks_are_timed_apart_from_the_request(registry: CollectorRegistry, samples: Samples) -> None:
     async def with_task(request: Request) -> Response:
         # The task has to take some real time: less than a millisecond is no background task.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -18,16 +19,27 @@ from asgi_obs.metrics.catalogue.health import HEALTH
 from asgi_obs.metrics.catalogue.own import OWN
 from asgi_obs.metrics.catalogue.process import PROCESS
 from asgi_obs.metrics.catalogue.server import SERVER
-from asgi_obs.metrics.declaration import Metric
+from asgi_obs.metrics.declaration import Metric, require_valid
 from asgi_obs.metrics.hot import HotCounter, HotGauge, HotHistogram, is_safe
 from asgi_obs.metrics.multiprocess import install
 
-__all__ = ["CATALOGUE", "create", "process_wide"]
+__all__ = ["CATALOGUE", "SHIPPED", "create", "declare", "process_wide"]
 
-CATALOGUE: Final[dict[str, Metric]] = {
-    metric.name: metric for metric in (*SERVER, *PROCESS, *HEALTH, *DATABASE, *CLIENTS, *EVENTS, *OWN)
+SHIPPED: Final[Mapping[str, Metric]] = MappingProxyType(
+    {metric.name: metric for metric in (*SERVER, *PROCESS, *HEALTH, *DATABASE, *CLIENTS, *EVENTS, *OWN)}
+)
+"""The metrics of this library, by name."""
+
+CATALOGUE: Final[dict[str, Metric]] = dict(SHIPPED)
+"""Every metric, by name: those of this library, and behind them those that `declare` has added."""
+
+_SAMPLES: Final = {
+    "counter": ("", "_total", "_created"),
+    "gauge": ("",),
+    "histogram": ("", "_bucket", "_count", "_sum", "_created"),
+    "info": ("", "_info"),
 }
-"""Every metric, by name."""
+"""What the names of the samples of a family end in."""
 
 install()  # before the first metric is made
 
@@ -60,7 +72,7 @@ def _build_hot(metric: Metric) -> HotCounter | HotGauge | HotHistogram:
 _lock = Lock()
 _created: WeakKeyDictionary[CollectorRegistry, dict[str, tuple[Metric, Any]]] = WeakKeyDictionary()
 _process_wide: Final[dict[str, Any]] = {
-    metric.name: _build(metric) for metric in CATALOGUE.values() if metric.process_wide
+    metric.name: _build(metric) for metric in SHIPPED.values() if metric.process_wide
 }
 
 
@@ -83,33 +95,73 @@ def create(
         ConfigurationError: The catalogue does not have the name; or the registry has a collector of that name
             that is not ours, or ours with other labels or buckets.
     """
-    declared = _declared(name, registry)
-    with _lock:
-        present = _created.setdefault(registry, {})
-        base, collector = present.get(name, (declared, None))
-        wanted = replace(
-            base,
-            labels=base.labels if extra_labels is None else declared.labels + extra_labels,
-            buckets=base.buckets if buckets is None else tuple(buckets),
-        )
-        if collector is not None:
-            _require_same(base, wanted)
-            # Test suites empty a registry between tests: what a new stack asks for must be scraped again.
-            _register(collector, registry)
-            return collector
-        collector = _process_wide[name] if declared.process_wide else _build(wanted)
-        if not _register(collector, registry):
-            raise ConfigurationError("registry", registry, f"a registry without a {name} of another library")
-        present[name] = (wanted, collector)
-        return collector
-
-
-def _declared(name: str, registry: object) -> Metric:
     if name not in CATALOGUE:
         raise ConfigurationError("name", name, "a name of the metric catalogue")
+    with _lock:
+        return _present(CATALOGUE[name], registry, extra_labels, buckets)
+
+
+def declare(metric: Metric, registry: CollectorRegistry) -> None:
+    """Add a metric to the catalogue and create it; one that is there with the same declaration stays as it is.
+
+    Args:
+        metric: The declaration, not `process_wide`.
+        registry: Where it is scraped.
+
+    Raises:
+        ConfigurationError: It cannot be scraped so; or the name, or that of one of its samples, is taken: by this
+            library, by another declaration, or on the registry by another library.
+    """
+    require_valid(metric)
+    with _lock:
+        _require_free(metric)
+        _present(metric, registry)
+        CATALOGUE[metric.name] = metric
+
+
+def _present(
+    declared: Metric,
+    registry: CollectorRegistry,
+    extra_labels: tuple[str, ...] | None = None,
+    buckets: Sequence[float] | None = None,
+) -> Any:
+    """What `create` returns; to be called under the lock."""
+    name = declared.name
     if not isinstance(registry, CollectorRegistry):
         raise ConfigurationError("registry", registry, "a prometheus_client.CollectorRegistry")
-    return CATALOGUE[name]
+    present = _created.setdefault(registry, {})
+    base, collector = present.get(name, (declared, None))
+    wanted = replace(
+        base,
+        labels=base.labels if extra_labels is None else declared.labels + extra_labels,
+        buckets=base.buckets if buckets is None else tuple(buckets),
+    )
+    if collector is not None:
+        _require_same(base, wanted)
+        # Test suites empty a registry between tests: what a new stack asks for must be scraped again.
+        _register(collector, registry)
+        return collector
+    collector = _process_wide[name] if declared.process_wide else _build(wanted)
+    if not _register(collector, registry):
+        raise ConfigurationError("registry", registry, f"a registry without a {name} of another library")
+    present[name] = (wanted, collector)
+    return collector
+
+
+def _require_free(metric: Metric) -> None:
+    present = CATALOGUE.get(metric.name)
+    if present == metric and metric.name not in SHIPPED:
+        return
+    taken = present or next((other for other in CATALOGUE.values() if _samples_of(other) & _samples_of(metric)), None)
+    if taken is not None:
+        owner = "asgi_obs" if taken.name in SHIPPED else "another declaration"
+        raise ConfigurationError("name", metric.name, f"one that is free: {owner} has the {taken.type} {taken.name}")
+
+
+def _samples_of(metric: Metric) -> frozenset[str]:
+    """The names that nobody else may have, or a scrape could not be read."""
+    family = metric.name.removesuffix({"counter": "_total", "info": "_info"}.get(metric.type, ""))
+    return frozenset(family + ending for ending in _SAMPLES[metric.type])
 
 
 def process_wide(name: str) -> Any:

@@ -21,7 +21,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from prometheus_client.values import MultiProcessValue
 
-from asgi_obs.metrics.catalogue import CATALOGUE, Metric, create
+from asgi_obs.metrics.catalogue import SHIPPED, Metric, create
 from asgi_obs.metrics.multiprocess.directory import exclusive
 from asgi_obs.metrics.multiprocess.series import encode
 from asgi_obs.metrics.multiprocess.view import MultiprocessView
@@ -59,7 +59,7 @@ def without_creation(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("encode_all", [generate_latest, generate_openmetrics])
-@pytest.mark.parametrize("metric", [m for m in CATALOGUE.values() if not m.process_wide], ids=lambda m: m.name)
+@pytest.mark.parametrize("metric", [m for m in SHIPPED.values() if not m.process_wide], ids=lambda m: m.name)
 def test_two_workers_look_like_one_that_has_done_the_work_of_both(
     metric: Metric, encode_all: Callable[..., bytes], hire: Hire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
