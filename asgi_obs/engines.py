@@ -1,4 +1,4 @@
-"""The engine of SQLAlchemy that does the work: of an async one, the one in it."""
+"""Which engine of SQLAlchemy is meant: of an async one the one in it, of one with other options its root."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from asgi_obs.errors import ConfigurationError, MissingExtraError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-__all__ = ["engine_of"]
+__all__ = ["engine_of", "root_engine"]
 
 
 def engine_of(engine: Any, *, option: str, feature: str) -> Engine:
@@ -32,3 +32,9 @@ def engine_of(engine: Any, *, option: str, feature: str) -> Engine:
     if not isinstance(sync_engine, Engine):
         raise ConfigurationError(option, engine, "an engine of SQLAlchemy, sync or async")
     return sync_engine
+
+
+def root_engine(engine: Engine) -> Engine:
+    """The engine that one with other options was made from by `execution_options()`: they share its listeners."""
+    parent = getattr(engine, "_proxied", None)
+    return engine if parent is None else root_engine(parent)

@@ -58,6 +58,8 @@ REQUEST_FIELDS: Final = (
     "close_code",
     "messages_in",
     "messages_out",
+    "db_queries",
+    "db_duration_ms",
     "sample_rate",
     "context",
     "request_headers",

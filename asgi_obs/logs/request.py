@@ -206,6 +206,9 @@ class RequestLoggingMiddleware(ExchangeMiddleware, Observer):
         fields["bytes_in"] = exchange.bytes_in
         fields["bytes_out"] = exchange.bytes_out
         fields["outcome"] = exchange.outcome
+        if exchange.database is not None:
+            fields["db_queries"] = exchange.database.queries
+            fields["db_duration_ms"] = int(exchange.database.seconds * 1e6) / 1000
         if scope.get("query_string"):
             fields["query"] = self._redactor.redact_query(scope["query_string"].decode("latin-1"))
         client_ip = self._client_address(scope)

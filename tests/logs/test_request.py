@@ -67,6 +67,24 @@ def serve(logger: logging.Logger) -> Callable[..., Any]:
     return serve
 
 
+async def test_what_a_request_asked_of_databases_is_told_in_its_line(serve: Any, sink: Any) -> None:
+    def ask() -> None:
+        exchange = current_exchange()
+        assert exchange is not None
+        exchange.use_database("0000000000000001", 0.0012345)
+        exchange.use_database("0000000000000002", 0.001)
+
+    await serve(responding(work=ask))
+
+    assert (sink.line["db_queries"], sink.line["db_duration_ms"]) == (2, 2.234)
+
+
+async def test_a_request_without_a_database_says_nothing_of_one(serve: Any, sink: Any) -> None:
+    await serve(responding())
+
+    assert sink.line.keys() & {"db_queries", "db_duration_ms"} == set()
+
+
 async def test_a_request_has_one_line_with_all_that_is_known(serve: Any, sink: Any) -> None:
     scope = http_scope(
         "/items/3",

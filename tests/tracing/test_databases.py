@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
+from opentelemetry.instrumentation.sqlalchemy.engine import EngineTracer
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -15,14 +17,16 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from asgi_obs.errors import ConfigurationError, MissingExtraError
-from asgi_obs.tracing.databases import trace_engine, traceable_engine
+from asgi_obs.tracing.databases import trace_engine, trace_single_engine, traceable_engine
 
 
 @pytest.fixture
 def exporter() -> Iterator[InMemorySpanExporter]:
     exporter = InMemorySpanExporter()
     yield exporter
-    SQLAlchemyInstrumentor().uninstrument()
+    if SQLAlchemyInstrumentor().is_instrumented_by_opentelemetry:
+        SQLAlchemyInstrumentor().uninstrument()
+    EngineTracer.remove_all_event_listeners()
 
 
 @pytest.fixture
@@ -65,8 +69,6 @@ def test_a_second_engine_is_traced_too_whenever_it_was_made(
     before = create_engine("sqlite://")
     trace_engine(engine, provider)
     trace_engine(before, provider)
-    import sqlalchemy
-
     after = sqlalchemy.create_engine("sqlite://")
     trace_engine(after, provider)
     for each in (before, after):
@@ -75,6 +77,74 @@ def test_a_second_engine_is_traced_too_whenever_it_was_made(
 
     assert statements(exporter) == ["select 1", "select 1"]
     assert caplog.records == []
+
+
+def test_a_single_engine_is_traced_alone(
+    provider: TracerProvider, exporter: InMemorySpanExporter, engine: Engine
+) -> None:
+    trace_single_engine(engine, provider)
+    trace_single_engine(engine, provider)
+    after = sqlalchemy.create_engine("sqlite://")
+    ask(engine)
+    ask(after)
+    after.dispose()
+
+    assert [span.name for span in exporter.get_finished_spans()] == ["select"]
+
+
+def test_an_engine_that_is_traced_already_stays_so(
+    provider: TracerProvider, exporter: InMemorySpanExporter, engine: Engine
+) -> None:
+    trace_engine(engine, provider)
+    take_back = trace_single_engine(engine, provider)
+    take_back()
+    ask(engine)
+
+    assert statements(exporter) == ["select 1"]
+
+
+def test_an_engine_with_other_options_shares_the_spans_of_its_root(
+    provider: TracerProvider, exporter: InMemorySpanExporter, engine: Engine
+) -> None:
+    trace_engine(traceable_engine(engine.execution_options(a=1).execution_options(b=2)), provider)
+    trace_engine(traceable_engine(engine), provider)
+    ask(engine.execution_options(c=3))
+
+    assert statements(exporter) == ["select 1"]
+
+
+def test_what_was_put_in_place_can_be_taken_back(
+    provider: TracerProvider, exporter: InMemorySpanExporter, engine: Engine
+) -> None:
+    other = create_engine("sqlite://")
+    take_back = trace_single_engine(engine, provider)
+    trace_single_engine(other, provider)
+    ask(engine)
+    engine.dispose()
+    take_back()
+    take_back()
+    for each in (engine, other):
+        ask(each)
+        each.dispose()
+
+    assert statements(exporter) == ["select 1", "select 1"]
+    assert [list(getattr(engine.dispatch, name)) for name in ("before_cursor_execute", "after_cursor_execute")] == [
+        [],
+        [],
+    ]
+    assert [list(getattr(engine.pool.dispatch, name)) for name in ("checkout", "checkin", "close")] == [[], [], []]
+
+
+def test_statements_go_without_a_comment_where_none_is_wanted(
+    provider: TracerProvider, exporter: InMemorySpanExporter, engine: Engine
+) -> None:
+    executed: list[str] = []
+    trace_single_engine(engine, provider, enable_commenter=False)
+    event.listen(engine, "before_cursor_execute", lambda *arguments: executed.append(arguments[2]))
+
+    ask(engine)
+
+    assert executed == statements(exporter) == ["select 1"]
 
 
 def test_the_database_is_told_the_trace_in_a_comment(
