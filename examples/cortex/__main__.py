@@ -1,4 +1,4 @@
-"""Starts Cortex, drives it, and tells the story of one request; or serves until Ctrl-C."""
+"""Starts the three services of Cortex, drives them, and tells the story of one request; or serves until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,27 +11,32 @@ from pathlib import Path
 
 from rich.console import Console
 
-from examples.cortex.display import show
-from examples.cortex.driver import Driver, progress_bar
-from examples.cortex.server import Server, ServerError
-from examples.cortex.story import Story, missing, tell
+from examples.cortex.demo.display import show
+from examples.cortex.demo.driver import Driver, progress_bar
+from examples.cortex.demo.parts import missing
+from examples.cortex.demo.processes import NAMES, Processes, ServiceError
+from examples.cortex.demo.story import Story
+from examples.cortex.demo.telling import tell
 
 WIDTH = 120
 """Columns where the output is no terminal."""
+
+JSON = "-H 'Content-Type: application/json'"
+"""What curl has to say of a body."""
 
 
 def main() -> int:
     """Run the demo.
 
     Returns:
-        The exit code: 1 if a part of the story is missing, or the server did not start.
+        The exit code: 1 if a part of the story is missing, or a service did not start.
     """
     parser = argparse.ArgumentParser(prog="python -m examples.cortex", description=__doc__)
     parser.add_argument("--serve", action="store_true", help="serve until Ctrl-C instead, and print the URLs")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long to drive it (default 5)")
-    parser.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long to drive them (default 5)")
+    parser.add_argument("--port", type=int, default=0, help="the port of the API (default: a free one)")
     arguments = parser.parse_args()
-    # However it is told to end, the server is ended too.
+    # However it is told to end, the services are ended too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     with tempfile.TemporaryDirectory(prefix="cortex-") as directory:
@@ -39,17 +44,19 @@ def main() -> int:
             if arguments.serve:
                 return serve(Path(directory), arguments.port, console)
             return demonstrate(Path(directory), arguments.port, arguments.seconds, console)
-        except ServerError as error:
+        except ServiceError as error:
             console.print(str(error), style="red", markup=False)
             return 1
 
 
 def demonstrate(directory: Path, port: int, seconds: float, console: Console) -> int:
-    """Drive the service for some seconds and print the story of one request."""
-    with Server(directory, port=port) as server:
-        console.print(f"cortex serves on {server.url}, with a database on disk and a log of JSON lines")
-        driver = Driver(server.url, server.token)
-        story, lasted = asyncio.run(_drive(server, driver, seconds, console))
+    """Drive the services for some seconds and print the story of one request."""
+    with Processes(directory, port=port) as processes:
+        console.print(
+            "three processes: " + ", ".join(f"{NAMES[name]} {url[7:]}" for name, url in processes.urls.items())
+        )
+        driver = Driver(processes.urls, processes.passwords)
+        story, lasted = asyncio.run(_drive(processes, driver, seconds, console))
     return conclude(story, lasted, console)
 
 
@@ -62,23 +69,31 @@ def conclude(story: Story, seconds: float, console: Console) -> int:
     return 1 if absent else 0
 
 
-async def _drive(server: Server, driver: Driver, seconds: float, console: Console) -> tuple[Story, float]:
+async def _drive(processes: Processes, driver: Driver, seconds: float, console: Console) -> tuple[Story, float]:
     with progress_bar(console) as progress:
         lasted = await driver.run(seconds, progress)
-    return await tell(server, driver), lasted
+    return await tell(processes, driver), lasted
 
 
 def serve(directory: Path, port: int, console: Console) -> int:
-    """Serve until Ctrl-C, the log on this terminal."""
-    with Server(directory, port=port, captured=False) as server:
-        for path in ("/docs", "/metrics", "/health", "/health/ready", "/health/live"):
-            console.print(f"{server.url}{path}")
-        console.print(f"curl -H 'Authorization: Bearer {server.token}' {server.url}/api/workspaces", soft_wrap=True)
+    """Serve until Ctrl-C, the logs on this terminal."""
+    with Processes(directory, port=port, captured=False) as processes:
+        url, user = processes.urls["api"], next(iter(processes.passwords))
+        for name, address in processes.urls.items():
+            console.print(f"{NAMES[name]:18}{address}  {address}/metrics  {address}/health")
+        console.print(f"{'OpenAPI':18}{url}/docs")
+        credentials = f'{{"username": "{user}", "password": "{processes.passwords[user]}"}}'
+        for command in (
+            f"TOKEN=$(curl -s {JSON} -d '{credentials}' {url}/api/auth/login | cut -d '\"' -f 4)",
+            f'curl -H "Authorization: Bearer $TOKEN" {JSON} -d \'{{"name": "Engine"}}\' {url}/api/workspaces',
+        ):
+            console.print(command, soft_wrap=True, markup=False)
         console.print("Ctrl-C ends it")
         try:
-            return server.wait()
+            console.print(f"{NAMES[processes.wait()]} has ended", style="red")
         except KeyboardInterrupt:
             return 0
+        return 1
 
 
 if __name__ == "__main__":

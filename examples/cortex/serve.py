@@ -1,59 +1,69 @@
-"""The server process: `python -m examples.cortex.serve`, started by `server.py`.
+"""One service as a process: `python -m examples.cortex.serve api|memory|cognition`, started by `demo/processes.py`.
 
-It writes its log to standard output and its spans, one JSON object per line, to a file. It knows its users from
-`CORTEX_USERS` (a JSON object from token to name), and all that asgi_obs wants to know from its own variables.
+This is what a deployment adds to an application: logging to standard output, and tracing, here to a file of one JSON
+object per span. Database and spans are in its working directory. It ends with SIGTERM, and when its standard input
+does: then whoever has started it is gone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import os
+import signal
 import socket
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 import uvicorn
+from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
-from asgi_obs import Observability, Settings, get_logger, setup_logging
-from examples.cortex.api import create_app
+from asgi_obs import Settings, get_logger, setup_logging
 
-USERS = "CORTEX_USERS"
-DATABASE_FILE = "cortex.db"
-SPANS_FILE = "spans.jsonl"
+SERVICES = ("api", "memory", "cognition")
 
 
-def serve(listening: socket.socket, directory: Path) -> None:
+def spans_file(service: str) -> str:
+    """The name of the file that the spans of a service go to."""
+    return f"{service}.spans.jsonl"
+
+
+def serve(service: str, listening: socket.socket) -> None:
     """Serve until a signal comes.
 
     Args:
+        service: One of `SERVICES`.
         listening: The socket to accept connections from.
-        directory: Where the database and the spans are kept.
     """
     settings = Settings()
     setup_logging(settings=settings)
-    logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
-    get_logger(__name__).info("cortex starts", extra={"settings": str(settings).splitlines()})
-    with (directory / SPANS_FILE).open("w") as spans:
+    get_logger("examples.cortex.serve").info(
+        "%s starts", settings.service_name, extra={"settings": str(settings).splitlines()}
+    )
+    with Path(spans_file(service)).open("w") as spans:
         provider = TracerProvider(resource=Resource.create({"service.name": settings.service_name}))
         exporter = ConsoleSpanExporter(out=spans, formatter=lambda span: span.to_json(indent=None) + "\n")
         provider.add_span_processor(SimpleSpanProcessor(exporter))
-        app = create_app(
-            f"sqlite+aiosqlite:///{directory / DATABASE_FILE}",
-            json.loads(os.environ[USERS]),
-            Observability(settings, tracer_provider=provider),
-            provider.get_tracer("cortex"),
-        )
+        trace.set_tracer_provider(provider)
+        app = import_module(f"examples.cortex.{service}.app").create_app()
         config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=3)
         uvicorn.Server(config).run(sockets=[listening])
 
 
+def _end_with_standard_input() -> None:
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("service", choices=SERVICES)
     parser.add_argument("--fd", type=int, required=True, help="the file descriptor of the listening socket")
-    parser.add_argument("--directory", type=Path, required=True, help="where database and spans are kept")
+    parser.add_argument("--directory", type=Path, required=True, help="the working directory")
     arguments = parser.parse_args()
-    serve(socket.socket(fileno=arguments.fd), arguments.directory)
+    os.chdir(arguments.directory)
+    Thread(target=_end_with_standard_input, daemon=True).start()
+    serve(arguments.service, socket.socket(fileno=arguments.fd))

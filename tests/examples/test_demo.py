@@ -1,86 +1,92 @@
-"""The demo as its user runs it: real processes, a real port."""
+"""The demo as its user runs it: real processes, real ports."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import re
-import signal
 import subprocess
 import sys
-from pathlib import Path
+from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
-from examples.cortex.server import Server, ServerError, read_json_lines
-from examples.cortex.story import PARTS, ROUTE
+from examples.cortex.demo.parts import PARTS
+from tests.e2e.processes import DEADLINE, ROOT
+from tests.postgres import Postgres
 
-REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "examples.cortex"]
 
 
+def demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": DEADLINE, "check": False}
+    return subprocess.run([*COMMAND, *arguments], cwd=ROOT, env={**os.environ, **environment}, **options)
+
+
 def test_the_demo_tells_the_whole_story_and_ends_with_zero() -> None:
-    demo = subprocess.run(
-        [*COMMAND, "--seconds", "1"], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert demo.stderr == ""
+    run = demo("--seconds", "1")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stderr == ""
     for expected in (
         "one request: story-",
-        f"POST {ROUTE}",
+        "POST /api/workspaces/{workspace_id}/conversations/{conversation_id}/messages",
         "message stored",
-        "INSERT INTO messages",
         "conversation summarised",
-        "summarise conversation",
-        "http_request_duration_seconds_sum",
+        "INSERT memory-service.db",
+        "process message_created",
+        "mcp.server.get_context",
+        "memory_service_operations_total",
         "/health/ready",
-        "database healthy",
         "ExportError: cannot export",
         "__unmatched__",
         f"{len(PARTS)} of {len(PARTS)} parts are there",
     ):
-        assert expected in demo.stdout
-    assert str(REPOSITORY) not in demo.stdout
+        assert expected in run.stdout
+    assert str(ROOT) not in run.stdout
+    assert max(len(line) for line in run.stdout.splitlines()) <= 120
 
 
-def test_serve_prints_its_urls_and_serves_until_it_is_interrupted() -> None:
-    with subprocess.Popen([*COMMAND, "--serve"], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as serving:
+def test_the_demo_tells_the_same_story_on_postgresql(postgres: Postgres) -> None:
+    server, name = postgres.url("psycopg").replace("+psycopg", "").rpartition("/")[0], "cortex_demo"
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+        try:
+            run = demo("--seconds", "1", DATABASE_URL=f"{server}/{name}")
+            with psycopg.connect(f"{server}/{name}") as database:
+                kept = database.execute("SELECT count(*) FROM memory_inputs JOIN messages USING (text)").fetchone()
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert f"{len(PARTS)} of {len(PARTS)} parts are there" in run.stdout
+    assert kept is not None
+    assert kept[0] > 0
+
+
+def test_serve_prints_what_to_do_and_serves_until_it_is_told_to_end() -> None:
+    with subprocess.Popen([*COMMAND, "--serve"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as serving:
         try:
             assert serving.stdout is not None
             printed = "".join(itertools.takewhile(lambda line: "Ctrl-C ends it" not in line, serving.stdout))
-            url = re.search(r"http://127\.0\.0\.1:\d+(?=/health/live)", printed)
-            assert url is not None
-            assert httpx.get(f"{url[0]}/health/live").status_code == 200
-            serving.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a shell starts in the background
+            urls = re.findall(r"(http://127\.0\.0\.1:\d+)/metrics", printed)
+            assert [httpx.get(f"{url}/health/live", trust_env=False).status_code for url in urls] == [200] * 3
+            commands = [line for line in printed.splitlines() if "curl" in line]
+            assert len(commands) == 2
+            shell = subprocess.run(["sh", "-ec", "\n".join(commands)], capture_output=True, text=True, check=False)
+            assert '"name":"Engine"' in shell.stdout, shell.stderr
+            serving.terminate()  # SIGINT is ignored by what a shell starts in the background
             serving.stdout.read()
-            assert serving.wait(30) == 0
+            assert serving.wait(DEADLINE) == 0
         finally:
             serving.kill()
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{url[0]}/health/live")
+    for url in urls:
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{url}/health/live", trust_env=False)
 
 
-def test_a_server_that_does_not_start_is_said_and_ends_with_one() -> None:
-    environment = {**os.environ, "ENVIRONMENT": "nonsense"}
-    demo = subprocess.run(
-        [*COMMAND, "--serve"], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False, env=environment
-    )
-    assert demo.returncode == 1
-    assert "the server ended with 1" in demo.stdout
-    assert "ENVIRONMENT='nonsense' is not valid" in demo.stderr
-
-
-def test_a_server_that_is_never_ready_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("examples.cortex.server.READY_WITHIN", 0.0)
-    server = Server(tmp_path)
-    with pytest.raises(ServerError, match="not ready within 0 s"):
-        server.__enter__()
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(server.url)
-
-
-def test_a_line_that_is_still_being_written_is_left_for_later(tmp_path: Path) -> None:
-    file = tmp_path / "log"
-    file.write_text('{"a": 1}\nTraceback\n[1]\n{"b": ')
-    assert read_json_lines(file) == ([{"a": 1}], ["Traceback\n", "[1]\n"])
+def test_a_service_that_does_not_start_is_said_with_its_log_and_ends_with_one() -> None:
+    run = demo("--seconds", "1", DATABASE_URL="nonsense")
+    assert run.returncode == 1
+    assert "cortex-api ended with 1" in run.stdout
+    assert "Could not parse SQLAlchemy URL" in run.stdout

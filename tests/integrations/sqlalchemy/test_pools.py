@@ -296,6 +296,20 @@ class TestGauges:
         gc.collect()
         assert (numbers.gauges, driver.open) == ((0, 0, 0), [])
 
+    def test_connections_that_go_with_a_pool_that_was_disposed_of_are_no_overflow(
+        self, numbers, engine, driver
+    ) -> None:
+        old = [engine.raw_connection() for _ in range(SIZE)]
+        engine.dispose()
+        with engine.connect(), engine.connect():
+            assert (numbers.gauges, len(driver.open)) == ((SIZE, 4, 2), 4)
+            for connection in old:
+                connection.close()
+            del connection
+            old.clear()
+            gc.collect()
+            assert (numbers.gauges, len(driver.open)) == ((SIZE, 2, 0), 2)
+
     def test_a_connection_may_be_collected_while_they_are_set(self, monkeypatch, driver) -> None:
         lost: list[PoolProxiedConnection] = []
         set_gauge = Gauge.set

@@ -1,4 +1,4 @@
-"""Uses the service over the network, the way its users, their mistakes and the internet would."""
+"""Uses the services over the network, the way their users, the users' mistakes and the internet would."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import secrets
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import httpx
 from rich.console import Console
@@ -15,7 +15,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-PAUSE = 0.05
+from examples.cortex.demo.samples import Samples
+
+PAUSE = 0.1
 """Seconds between two rounds of one actor: this shows signals, it is no load test."""
 
 MAX_ROUNDS = 200
@@ -28,38 +30,60 @@ SCANNED = ("/.env", "/wp-login.php", "/phpmyadmin/index.php", "/api/v1/users", "
 
 
 class Driver:
-    """All actors; they share one workspace and one conversation.
+    """All actors; they share one user, one workspace and one conversation.
 
     Args:
-        url: Where the service is.
-        token: A bearer token of one of its users.
+        urls: Where the services are, by name.
+        passwords: Those of the users, by name; the first one is the user.
 
     Attributes:
-        headers: What every request of the user carries.
+        user: The name of the user.
+        token: The user's bearer token, once `prepare` has run.
+        tokens: That one, and all others that were given out.
+        memory: A client of the memory service, while `run` runs.
         statuses: How many answers had which status; of a refused WebSocket too.
+        peaks: The metrics of the API as they were while a stream was open.
         workspace: The path of the shared workspace, once `prepare` has run.
         conversation: The path of the shared conversation, likewise.
     """
 
-    def __init__(self, url: str, token: str) -> None:
-        self._url = url
-        self.token = token
-        self.headers = {"Authorization": f"Bearer {token}", "User-Agent": "cortex-driver/1.0"}
+    def __init__(self, urls: Mapping[str, str], passwords: Mapping[str, str]) -> None:
+        self.urls = urls
+        self.user, self.password = next(iter(passwords.items()))
+        self.token = ""
+        self.tokens: set[str] = set()
         self.statuses: Counter[int] = Counter()
+        self.peaks = Samples()
         self.workspace = ""
         self.conversation = ""
 
-    def client(self) -> httpx.AsyncClient:
-        """A client with the user's token."""
-        hooks = {"response": [self._count]}
-        return httpx.AsyncClient(base_url=self._url, headers=self.headers, event_hooks=hooks, timeout=TIMEOUT)
+    def client(self, service: str = "api") -> httpx.AsyncClient:
+        """A client of a service; with the user's token, once there is one."""
+        headers = {"User-Agent": "cortex-driver/1.0"}
+        if self.token and service == "api":
+            headers["Authorization"] = f"Bearer {self.token}"
+        return httpx.AsyncClient(
+            base_url=self.urls[service],
+            headers=headers,
+            event_hooks={"response": [self._count]},
+            timeout=TIMEOUT,
+            trust_env=False,
+        )
 
-    async def prepare(self, client: httpx.AsyncClient) -> None:
-        """Make the workspace and the conversation."""
-        workspace = await client.post("/api/workspaces", json={"name": "Analytical Engine"})
-        self.workspace = f"/api/workspaces/{workspace.raise_for_status().json()['id']}"
-        conversation = await client.post(f"{self.workspace}/conversations", json={"title": "Note G"})
-        self.conversation = f"{self.workspace}/conversations/{conversation.raise_for_status().json()['id']}"
+    async def prepare(self) -> None:
+        """Log in, and make the workspace and the conversation."""
+        async with self.client() as stranger:
+            self.token = await self.login(stranger)
+        async with self.client() as client:
+            self.workspace = await created(client, "/api/workspaces", name="Analytical Engine")
+            self.conversation = await created(client, f"{self.workspace}/conversations", title="Note G")
+
+    async def login(self, client: httpx.AsyncClient) -> str:
+        """A new bearer token."""
+        answer = await client.post("/api/auth/login", json={"username": self.user, "password": self.password})
+        token = str(answer.raise_for_status().json()["access_token"])
+        self.tokens.add(token)
+        return token
 
     async def run(self, seconds: float, progress: Progress) -> float:
         """Let every actor act again and again, all at the same time.
@@ -73,12 +97,9 @@ class Driver:
         """
         task = progress.add_task("traffic", total=seconds, answers=0)
         started = time.monotonic()
-        async with self.client() as client:
-            await self.prepare(client)
-            actors = [
-                asyncio.create_task(self._repeat(actor, client, started + seconds))
-                for actor in (write, read, browse, mistake, scan, export, listen, leave, chat, administrate)
-            ]
+        await self.prepare()
+        async with self.client() as client, self.client("memory") as self.memory:
+            actors = [asyncio.create_task(self._repeat(actor, client, started + seconds)) for actor in ACTORS]
             while not all(actor.done() for actor in actors):
                 elapsed = min(time.monotonic() - started, seconds)
                 progress.update(task, completed=elapsed, answers=self.statuses.total())
@@ -101,10 +122,15 @@ class Driver:
     @property
     def live_url(self) -> str:
         """The conversation's WebSocket."""
-        return f"{self._url.replace('http', 'ws', 1)}/api/live/{self.conversation.rpartition('/')[2]}"
+        return f"{self.urls['api'].replace('http', 'ws', 1)}/api/live/{self.conversation.rpartition('/')[2]}"
 
 
 Actor = Callable[[Driver, httpx.AsyncClient], Awaitable[None]]
+
+
+async def created(client: httpx.AsyncClient, path: str, **fields: str) -> str:
+    """Make something; its path."""
+    return f"{path}/{(await client.post(path, json=fields)).raise_for_status().json()['id']}"
 
 
 async def write(driver: Driver, client: httpx.AsyncClient) -> None:
@@ -120,12 +146,30 @@ async def browse(driver: Driver, client: httpx.AsyncClient) -> None:
     await client.get("/api/workspaces")
     await client.get("/api/workspaces/", follow_redirects=False)  # the router redirects to the one above
     await client.get(driver.workspace)
+    await client.get(f"{driver.workspace}/conversations")
     await client.get(f"{driver.workspace}/export")
+
+
+async def tidy(_driver: Driver, client: httpx.AsyncClient) -> None:
+    """Makes a workspace and a conversation, archives every other one, and deletes the rest."""
+    workspace = await created(client, "/api/workspaces", name="Difference Engine")
+    conversation = await created(client, f"{workspace}/conversations", title="Note A")
+    await client.patch(conversation, json={"status": "archived"})
+    await client.patch(workspace, json={"name": "Difference Engine No. 2", "status": "archived"})
+    if random.random() < 0.5:
+        await client.delete(conversation)
+        await client.delete(workspace)
+
+
+async def log_in(driver: Driver, client: httpx.AsyncClient) -> None:
+    await driver.login(client)
+    await client.post("/api/auth/login", json={"username": driver.user, "password": secrets.token_urlsafe(8)})  # 401
+    await asyncio.sleep(PAUSE * 3)  # passwords are slow to check on purpose
 
 
 async def mistake(driver: Driver, client: httpx.AsyncClient) -> None:
     await client.get(f"/api/workspaces/{secrets.token_hex(16)}")  # 404 by the handler: it has a route
-    await client.delete(driver.workspace)  # 405
+    await client.put(driver.workspace)  # 405
     await client.post(f"{driver.conversation}/messages", json={"text": ""})  # 422
     await client.get("/api/workspaces", headers={"Authorization": "Bearer guessed"})  # 401
 
@@ -139,7 +183,7 @@ async def scan(_driver: Driver, client: httpx.AsyncClient) -> None:
 async def export(driver: Driver, client: httpx.AsyncClient) -> None:
     # 500, behind which uvicorn closes the connection: whoever had taken it from the pool would lose a request.
     await client.get(f"{driver.workspace}/export", params={"format": "pdf"}, headers={"Connection": "close"})
-    await asyncio.sleep(PAUSE * 5)
+    await asyncio.sleep(PAUSE * 3)
 
 
 async def listen(driver: Driver, client: httpx.AsyncClient) -> None:
@@ -153,6 +197,7 @@ async def listen(driver: Driver, client: httpx.AsyncClient) -> None:
 async def leave(driver: Driver, client: httpx.AsyncClient) -> None:
     async with client.stream("GET", f"{driver.conversation}/stream") as response:
         async for _ in response.aiter_raw():
+            driver.peaks = await scrape(client)
             break  # and away, in the middle of the stream
 
 
@@ -171,6 +216,20 @@ async def chat(driver: Driver, _client: httpx.AsyncClient) -> None:
 async def administrate(_driver: Driver, client: httpx.AsyncClient) -> None:
     for area in ("storage", "streams", "nowhere"):
         await client.get(f"/admin/{area}")
+
+
+async def forget(driver: Driver, _client: httpx.AsyncClient) -> None:
+    """Has the memory service forget somebody."""
+    await driver.memory.post("/inputs", json={"user_id": "guest", "conversation_id": "none", "text": "Forget me."})
+    await driver.memory.delete("/history/guest")
+
+
+ACTORS = (write, read, browse, tidy, log_in, mistake, scan, export, listen, leave, chat, administrate, forget)
+
+
+async def scrape(client: httpx.AsyncClient) -> Samples:
+    """The metrics of a service, as they are now."""
+    return Samples.parse((await client.get("/metrics")).raise_for_status().text)
 
 
 def progress_bar(console: Console) -> Progress:

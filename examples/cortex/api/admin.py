@@ -9,19 +9,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from examples.cortex.service import Cortex
+from examples.cortex.api.events import EventBus
+from examples.cortex.api.store import Store
 
 
-def create_admin(cortex: Cortex) -> Starlette:
+def create_admin(store: Store, bus: EventBus) -> Starlette:
     """The sub-application: `/storage` and `/streams` below wherever it is mounted."""
 
     @requires("authenticated")
     async def area(request: Request) -> Response:
         name = request.path_params["area"]
         if name == "storage":
-            return JSONResponse(await cortex.store.sizes())
+            return JSONResponse(await store.sizes())
         if name == "streams":
-            return JSONResponse({"listeners": cortex.broker.listeners})
+            return JSONResponse({"subscribers": bus.subscribers})
         raise HTTPException(404, "no such area")
 
     return Starlette(routes=[Route("/{area}", area)])

@@ -1,0 +1,1 @@
+"""The memory service: keeps what users have said, and tells it again."""
