@@ -21,7 +21,7 @@ from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.metrics.buckets import buckets_of
 from asgi_obs.metrics.catalogue import GUIDE_BUCKETS, Metric, create, declare
 from asgi_obs.metrics.declaration import GaugeMode
-from asgi_obs.metrics.labels import Family, family, require_cap
+from asgi_obs.metrics.labels import Family, family, require_cap, shortened
 
 __all__ = ["MAX_SERIES", "Counter", "Gauge", "Histogram", "Timer"]
 
@@ -53,7 +53,7 @@ class _Instrument:
             self._child = create(metric.name, registry)
 
     def labels(self: _M, /, *values: object, **named: object) -> _M:  # noqa: PYI019 - `Self` is not in Python 3.10
-        """The series for some label values, in the order of the labels or by name; what is no text becomes one."""
+        """The series of label values, in the order of the labels or by name; as texts of 256 characters at most."""
         try:
             key = tuple(map(str, values if values and not named else self._in_order(values, named)))
             return self._known.get(key) or self._look_up(key)
@@ -70,6 +70,7 @@ class _Instrument:
     def _look_up(self: _M, key: tuple[str, ...]) -> _M:  # noqa: PYI019 - as above
         if self._family is None or len(key) != len(self._metric.labels):
             raise ValueError(f"{self._metric.name} takes {len(self._metric.labels)} label values")
+        key = shortened(key)
         series = _series_of(self, self._family.child(key))
         if self._family.holds(key):  # those that are folded are without end
             self._known[key] = series

@@ -32,6 +32,7 @@ __all__ = [
     "family",
     "method_label",
     "require_cap",
+    "shortened",
 ]
 
 OVERFLOW: Final = "__overflow__"
@@ -54,6 +55,9 @@ MAX_PATHS: Final = 100
 
 MAX_PATH_LENGTH: Final = 256
 """Characters of a raw path that may be kept."""
+
+MAX_LENGTH: Final = 256
+"""Characters of a label value that is the user's own."""
 
 MAX_RESERVE: Final = 100
 """Series of a family that are set aside for folded values."""
@@ -173,6 +177,11 @@ def require_cap(max_series: int) -> None:
     """
     if isinstance(max_series, bool) or not isinstance(max_series, int) or max_series < 2:
         raise ConfigurationError("max_series", max_series, "a whole number, at least 2")
+
+
+def shortened(values: Iterable[str]) -> tuple[str, ...]:
+    """Label values of a user; of one that is too long the beginning, or 2,000 of them could fill the memory."""
+    return tuple(value[:MAX_LENGTH] for value in values)
 
 
 _families: WeakKeyDictionary[CollectorRegistry, dict[str, Family[Any]]] = WeakKeyDictionary()

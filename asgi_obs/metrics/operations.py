@@ -15,7 +15,7 @@ from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.metrics.buckets import buckets_of
 from asgi_obs.metrics.catalogue import Metric, declare
 from asgi_obs.metrics.declaration import NAME
-from asgi_obs.metrics.labels import family, require_cap
+from asgi_obs.metrics.labels import family, require_cap, shortened
 from asgi_obs.metrics.tracking import Operation, Tracker
 
 __all__ = ["MAX_OPERATIONS", "OPERATION_BUCKETS", "OperationMetrics"]
@@ -32,14 +32,16 @@ class OperationMetrics:
 
     They are `<namespace>_operations_total{operation}`, `<namespace>_operation_duration_seconds{operation}`,
     `<namespace>_operation_errors_total{operation,exception}` and `<namespace>_operations_in_progress{operation}`. An
-    operation counts when it has ended; one that is cancelled, or whose generator is closed early, is no error.
+    operation counts when it has ended; one that is cancelled or interrupted (by what is no `Exception`), or whose
+    generator is closed early, is no error.
 
     Args:
         namespace: What the names of the metrics begin with: letters, digits and `_`. May be used again, with the same
             buckets: the metrics are the same then.
         registry: Where they are scraped; default the one of `prometheus_client`.
         buckets: The upper bounds of the duration, in seconds, or the name of a preset.
-        max_series: The cap on the series of each metric; past it new operations become `__overflow__`.
+        max_series: The cap on the series of each metric, the lowest that was asked for; past it new operations become
+            `__overflow__`.
 
     Raises:
         ConfigurationError: An option has a wrong value; or one of the names is that of another metric.
@@ -66,7 +68,7 @@ class OperationMetrics:
         """What tracks an operation: `with`, `async with`, or a decorator.
 
         Args:
-            operation: Its name, of a bounded set.
+            operation: Its name, of a bounded set, in at most 256 characters.
 
         Raises:
             ConfigurationError: It is no text, or empty.
@@ -79,6 +81,7 @@ class OperationMetrics:
     def _look_up(self, name: str) -> Operation | None:
         if not isinstance(name, str) or not name:
             raise ConfigurationError("operation", name, "the name of an operation, such as store_input")
+        (name,) = shortened([name])
         try:
             operation = Operation(name, self._families)
         except Exception as error:  # noqa: BLE001 - fail open: the operation is more than its metrics

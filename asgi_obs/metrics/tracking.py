@@ -162,8 +162,9 @@ class Tracker:
         Raises:
             ConfigurationError: It is no function, nor an object that can be called.
         """
-        if not callable(function) or inspect.isclass(function):
-            raise ConfigurationError("function", function, "a function, of any kind; under @classmethod, not above it")
+        if not callable(function) or isinstance(function, (type, staticmethod)):
+            allowed = "a function, of any kind; under @classmethod and @staticmethod, not above them"
+            raise ConfigurationError("function", function, allowed)
         wrapped = function if inspect.isroutine(function) else _body_of(function)
         wrap = next((wrap for is_such, wrap in _WRAPPERS if is_such(wrapped)), _wrap_function)
         return cast("_F", functools.wraps(function)(wrap(self._operation, function)))

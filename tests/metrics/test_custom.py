@@ -340,6 +340,14 @@ def test_past_the_cap_values_fold_and_are_counted(
     assert caplog.text.count("orders_total has reached max_series=10") == 1
 
 
+def test_of_a_long_label_value_the_first_256_characters_count(registry: CollectorRegistry, samples: Samples) -> None:
+    seen = Counter("seen_total", "Seen.", ["user_id"], registry=registry)
+    for ending in "ab":
+        seen.labels("x" * 256 + ending).inc()
+
+    assert samples("seen_total") == {f'seen_total{{user_id="{"x" * 256}"}}': 2.0}
+
+
 def test_label_values_that_are_no_text_become_one(registry: CollectorRegistry, samples: Samples) -> None:
     answers = Counter("answers_total", "Answers.", ["code"], registry=registry)
     for code in (1, True, 1.0, None, b"x"):

@@ -127,6 +127,16 @@ def test_other_buckets_of_one_namespace_are_rejected(ops: OperationMetrics, regi
         OperationMetrics("memory_service", registry=registry, buckets="slow")
 
 
+def test_of_a_long_name_the_first_256_characters_count(ops: OperationMetrics, samples: Samples) -> None:
+    for ending in "ab":
+        with ops.track("x" * 256 + ending):
+            pass
+
+    assert samples("memory_service_operations_total") == {
+        f'memory_service_operations_total{{operation="{"x" * 256}"}}': 2.0
+    }
+
+
 def test_past_the_cap_operations_fold(registry: CollectorRegistry, samples: Samples) -> None:
     ops = OperationMetrics("memory_service", registry=registry, max_series=10)
     for number in range(50):

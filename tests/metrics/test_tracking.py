@@ -148,7 +148,7 @@ async def test_what_is_decorated_stays_what_it_is(kind: str, form: str, ops: Ope
     assert totals() == (1.0, 1.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize("function", [5, None, "f", Callables, classmethod(lambda kind: kind)])
+@pytest.mark.parametrize("function", [5, None, "f", Callables, classmethod(len), staticmethod(len)])
 def test_what_is_no_function_cannot_be_decorated(function: Any, ops: OperationMetrics) -> None:
     with pytest.raises(ConfigurationError, match="function="):
         ops.track("store_input")(function)
