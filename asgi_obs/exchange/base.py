@@ -164,7 +164,7 @@ class Exchange:
         else:
             self.fields.update(fields)
 
-    def use_database(self, fingerprint: str, seconds: float) -> int:
+    def use_database(self, fingerprint: str | None, seconds: float) -> int:
         """Count a statement of this exchange that has ended; the arguments and the answer are `DatabaseUse.add`'s."""
         use = self.database
         if use is None:

@@ -27,19 +27,23 @@ class DatabaseUse:
         self._repeats: dict[str, int] = {}
         self._lock = Lock()
 
-    def add(self, fingerprint: str, seconds: float) -> int:
+    def add(self, fingerprint: str | None, seconds: float) -> int:
         """Count a statement that has ended.
 
         Args:
-            fingerprint: What statements that differ in their values only have in common.
+            fingerprint: What statements that differ in their values only have in common; None for one that repeats
+                nothing.
             seconds: How long it took.
 
         Returns:
-            How many times this exchange has executed it by now; 0 if there are too many different ones to tell.
+            How many times this exchange has executed it by now; 0 if it repeats nothing, or if there are too many
+            different ones to tell.
         """
         with self._lock:
             self.queries += 1
             self.seconds += seconds
+            if fingerprint is None:
+                return 0
             times = self._repeats.get(fingerprint, 0) + 1
             if times == 1 and len(self._repeats) >= MAX_FINGERPRINTS:
                 return 0

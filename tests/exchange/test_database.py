@@ -26,6 +26,12 @@ def test_more_different_statements_than_are_told_apart_are_counted_all_the_same(
     assert use.queries == MAX_FINGERPRINTS + 2
 
 
+def test_a_statement_that_repeats_nothing_is_counted_all_the_same() -> None:
+    use = DatabaseUse()
+    assert [use.add(None, 0.5), use.add(None, 0.5)] == [0, 0]
+    assert (use.queries, use.seconds) == (2, 1.0)
+
+
 def test_statements_of_several_threads_are_all_counted() -> None:
     use = DatabaseUse()
     with ThreadPoolExecutor(4) as pool:

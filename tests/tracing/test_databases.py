@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from opentelemetry import trace
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.instrumentation.sqlalchemy.engine import EngineTracer
 from opentelemetry.sdk.trace import TracerProvider
@@ -145,6 +146,56 @@ def test_statements_go_without_a_comment_where_none_is_wanted(
     ask(engine)
 
     assert executed == statements(exporter) == ["select 1"]
+
+
+@pytest.mark.parametrize("made", ["before", "after"])
+def test_options_hold_for_who_traces_an_engine_already_until_they_are_taken_back(
+    provider: TracerProvider, exporter: InMemorySpanExporter, engine: Engine, made: str
+) -> None:
+    trace_engine(engine, provider)
+    traced = engine if made == "before" else sqlalchemy.create_engine("sqlite://")
+    executed: list[str] = []
+    own = InMemorySpanExporter()
+    own_provider = TracerProvider(shutdown_on_exit=False)
+    own_provider.add_span_processor(SimpleSpanProcessor(own))
+    take_back = trace_single_engine(traced, own_provider, enable_commenter=False)
+    event.listen(traced, "before_cursor_execute", lambda *arguments: executed.append(arguments[2]))
+    ask(traced)
+    assert (executed, statements(exporter), statements(own)) == (["select 1"], [], ["select 1"])
+
+    take_back()
+    ask(traced)
+    traced.dispose()
+    assert (len(executed), statements(exporter), statements(own)) == (2, ["select 1"], ["select 1"])
+    assert executed[1].startswith("select 1 /*")
+
+
+def test_comments_that_somebody_has_left_off_stay_off(
+    provider: TracerProvider, exporter: InMemorySpanExporter, engine: Engine
+) -> None:
+    executed: list[str] = []
+    trace_single_engine(engine, provider, enable_commenter=False)
+    trace_single_engine(engine, None)
+    event.listen(engine, "before_cursor_execute", lambda *arguments: executed.append(arguments[2]))
+    ask(engine)
+
+    assert executed == statements(exporter) == ["select 1"]
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_comments_stay_off_for_who_comes_later(
+    provider: TracerProvider, exporter: InMemorySpanExporter, engine: Engine, taken_back: bool
+) -> None:
+    executed: list[str] = []
+    take_back = trace_single_engine(engine, trace.NoOpTracerProvider(), enable_commenter=False)
+    if taken_back:
+        take_back()
+    trace_engine(engine, provider)
+    event.listen(engine, "before_cursor_execute", lambda *arguments: executed.append(arguments[2]))
+    ask(engine)
+
+    assert statements(exporter) == ["select 1"]
+    assert (executed[0] == "select 1") is not taken_back
 
 
 def test_the_database_is_told_the_trace_in_a_comment(

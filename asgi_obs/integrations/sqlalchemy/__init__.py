@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from opentelemetry import trace
@@ -29,8 +29,6 @@ try:
     from asgi_obs.integrations.sqlalchemy.queries import Queries
 except ImportError as error:
     raise MissingExtraError(_NAME, "sqlalchemy") from error
-if find_spec("sqlglot") is None:  # its import takes long, and waits for the first statement that needs it
-    raise MissingExtraError(_NAME, "sqlalchemy")
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -39,6 +37,9 @@ __all__ = ["instrument_sqlalchemy", "uninstrument_sqlalchemy"]
 
 _KEY: Final = "_asgi_obs"
 """The attribute of an engine that holds what `uninstrument_sqlalchemy` takes back: it goes with the engine."""
+
+_changes: Final = RLock()
+"""One thread at a time puts something on an engine, or takes it back."""
 
 _AnyEngine = TypeVar("_AnyEngine")
 
@@ -67,7 +68,8 @@ def instrument_sqlalchemy(
 ) -> _AnyEngine:
     """Observe the statements and the pool of an engine; once, however often it is asked for.
 
-    Statements get spans if tracing is set up by then: call it after `setup_tracing`.
+    Statements get spans if tracing is set up by then: call it after `setup_tracing`. Call it at start-up, before the
+    engine is used: SQLAlchemy does not allow listeners to come or go while it calls them.
 
     Args:
         engine: An `Engine` or `AsyncEngine` of SQLAlchemy 2. Those that its `execution_options()` makes share its
@@ -76,8 +78,9 @@ def instrument_sqlalchemy(
         slow_seconds: A statement that takes so many seconds or more is logged at WARN; 0 for none.
         max_repeats: How many times one request may execute the same statement before it is logged at WARN; 0 for
             any number.
-        enable_commenter: Whether a statement of a recorded trace goes to the database with a comment that names it.
-        tracer_provider: Makes the spans; None is OpenTelemetry's global provider, if it is set.
+        enable_commenter: Whether a statement of a recorded trace goes to the database with a comment that names it;
+            False holds for the spans of others, such as those of `setup_tracing(db_engine=...)`, too.
+        tracer_provider: Makes the spans, those of others too; None is OpenTelemetry's global provider, if it is set.
         settings: Say what is logged and redacted, in place of the environment.
 
     Returns:
@@ -89,10 +92,11 @@ def instrument_sqlalchemy(
     options = _Options(registry, slow_seconds, max_repeats, enable_commenter, tracer_provider, settings)
     target = _target(engine, "instrument_sqlalchemy")
     observer = _Observer(target, options)
-    present = vars(target).setdefault(_KEY, observer)
-    if present is observer:
-        observer.start()
-    elif options not in (present.options, _Options()):
+    with _changes:
+        present = vars(target).get(_KEY)
+        if present is None:
+            observer.start()
+    if present is not None and options not in (present.options, _Options()):
         _log.warning("This engine is instrumented already, and its options stay: %r", target)
     return engine
 
@@ -100,12 +104,16 @@ def instrument_sqlalchemy(
 def uninstrument_sqlalchemy(engine: Any) -> None:
     """Take back all that `instrument_sqlalchemy` has done to an engine; nothing if it has not.
 
+    Call it while nobody uses the engine: SQLAlchemy does not allow listeners to come or go while it calls them.
+
     Raises:
         ConfigurationError: It is no engine.
     """
-    observer = vars(_target(engine, "uninstrument_sqlalchemy")).get(_KEY)
-    if observer is not None:
-        observer.stop()
+    attributes = vars(_target(engine, "uninstrument_sqlalchemy"))
+    with _changes:
+        observer = attributes.get(_KEY)
+        if observer is not None:
+            observer.stop()
 
 
 class _Observer:
@@ -127,7 +135,8 @@ class _Observer:
     def start(self) -> None:
         """Put it in place; if something is wrong, nothing of it."""
         with ExitStack() as undo:
-            undo.callback(vars(self._engine).pop, _KEY, None)
+            vars(self._engine)[_KEY] = self
+            undo.callback(vars(self._engine).pop, _KEY)
             undo.callback(self._queries.watch(self._engine))
             undo.callback(self._watch_pool())
             undo.callback(self._trace())
@@ -148,11 +157,9 @@ class _Observer:
         return stop
 
     def _trace(self) -> Callable[[], None]:
-        provider = self.options.tracer_provider or trace.get_tracer_provider()
-        if isinstance(provider, (trace.ProxyTracerProvider, trace.NoOpTracerProvider)):
-            return _nothing
+        options = self.options
         try:
-            return trace_single_engine(self._engine, provider, enable_commenter=self.options.enable_commenter)
+            return trace_single_engine(self._engine, options.tracer_provider, enable_commenter=options.enable_commenter)
         except ImportError:
             _log.info("Statements have no spans without opentelemetry-instrumentation-sqlalchemy")
             return _nothing

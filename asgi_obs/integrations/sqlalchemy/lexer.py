@@ -2,6 +2,9 @@
 
 Where a string ends depends on the database. What is unclear (a quote behind a backslash, where the database
 is unknown), or never ends, is a value to the end of the statement: nothing of a user is taken for a name.
+
+Reading takes time in proportion to the length, whatever the text: each pattern ends where the next could start, what
+never ends takes the rest, and `MAX_LENGTH` bounds all of it.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from typing import Final, NamedTuple
 
 __all__ = ["LexicalRules", "Token", "tokens_of"]
 
-MAX_LENGTH: Final = 100_000
+MAX_LENGTH: Final = 20_000
 """Characters of a statement that are read; what is behind them is ignored."""
 
 
@@ -46,7 +49,7 @@ _STANDARD: Final = r"'[^']*(?:''[^']*)*(?:'|\Z)"
 _ESCAPED: Final = r"'[^'\\]*(?:(?:\\(?:.|\Z)|'')[^'\\]*)*(?:'|\Z)"
 _UNCLEAR: Final = r"'[^'\\]*(?:(?:''|\\(?!'))[^'\\]*)*\\'.*"
 # PostgreSQL joins strings that are on several lines, and those behind the first have no E of their own.
-_E_STRING: Final = rf"[eE]{_ESCAPED}(?:\s*\n\s*{_ESCAPED})*"
+_E_STRING: Final = rf"[eE]{_ESCAPED}(?:[^\S\n]*\n\s*{_ESCAPED})*"
 _DOLLARS: Final = r"\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)"
 _ORACLE: Final = (
     r"[nN]?[qQ]'(?:\[.*?(?:\]'|\Z)|\{.*?(?:\}'|\Z)|\(.*?(?:\)'|\Z)|<.*?(?:>'|\Z)|(?P<q>.).*?(?:(?P=q)'|\Z))"
@@ -58,15 +61,18 @@ _BACKTICKS: Final = r"`[^`]*(?:``[^`]*)*`"
 _BRACKETS: Final = r"\[[^\]]*(?:\]\][^\]]*)*\]"
 # An opening quote whose name never ends.
 _UNTERMINATED: Final = r'["`].*'
+_UNTERMINATED_BRACKET: Final = r'["`\[].*'
 _NUMBER: Final = r"\d\w*(?:\.\w*)?(?:(?<=[eE])[+-]\d+)?|\.\d\w*(?:(?<=[eE])[+-]\d+)?"
 # The first is what SQLAlchemy puts where a list of values will be.
-_PLACEHOLDER: Final = r"__\[POSTCOMPILE_\S+?(?:~~.+?~~)?\]|%\(\w[^)]*\)s|%s(?!\w)|(?<!:):\w+|\$\w+|(?<!@)@\w+"
+_POSTCOMPILE: Final = r"__\[POSTCOMPILE_(?:[^\s\[\]~]|~(?!~))+(?:~~.{1,500}?~~)?\]"
+_PLACEHOLDER: Final = rf"{_POSTCOMPILE}|%\(\w[^()%]*\)s|%s(?!\w)|(?<!:):\w+|\$\w+|(?<!@)@\w+"
 _SIGN: Final = r"::|:=|%%|@@|\S"
 
 _MYSQL: Final = frozenset({"mysql", "mariadb"})
 _POSTGRESQL: Final = frozenset({"postgresql", "cockroachdb"})
 _KNOWN: Final = _MYSQL | _POSTGRESQL | {"sqlite", "mssql", "oracle"}
 _NESTS_COMMENTS: Final = _POSTGRESQL | {"mssql"}
+_HAS_BRACKETS: Final = frozenset({"mssql", "sqlite"})
 
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 
@@ -114,7 +120,7 @@ def _pattern(rules: LexicalRules) -> re.Pattern[str]:
         "quoted": _names(rules),
         "word": r"\#{0,2}[^\W\d][\w$#@]*" if dialect in {"mssql", "oracle"} else r"[^\W\d][\w$]*",
         "number": _NUMBER,
-        "unterminated": _UNTERMINATED,
+        "unterminated": _UNTERMINATED_BRACKET if dialect in _HAS_BRACKETS else _UNTERMINATED,
         "sign": _SIGN,
     }
     return re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in kinds.items()), re.DOTALL)
@@ -137,4 +143,4 @@ def _strings(rules: LexicalRules) -> str:
 
 
 def _names(rules: LexicalRules) -> str:
-    return "|".join([_DOUBLE, _BACKTICKS, _BRACKETS] if rules.dialect in {"mssql", "sqlite"} else [_DOUBLE, _BACKTICKS])
+    return "|".join([_DOUBLE, _BACKTICKS, _BRACKETS] if rules.dialect in _HAS_BRACKETS else [_DOUBLE, _BACKTICKS])

@@ -37,6 +37,9 @@ LOGGER: Final = "asgi_obs.db"
 MAX_STATEMENT: Final = 2_000
 """Characters of a statement."""
 
+_CODES: Final = ("sqlstate", "pgcode", "sqlite_errorname")
+"""The attributes of an exception that hold it: those of psycopg 3 and asyncpg, psycopg 2, sqlite3 (Python 3.11)."""
+
 _log = get_logger(LOGGER)
 
 
@@ -45,9 +48,9 @@ class QueryLog:
 
     Args:
         slow_seconds: A statement that takes so long or longer is slow; 0 if none is.
-        settings: Say what is redacted, in place of the environment; in production no parameters are logged, and no
-            values that stand in statements.
-        hide_parameters: Whether the engine was told to hide parameters.
+        settings: Say what is redacted, in place of the environment; in production no parameters are logged, no values
+            that stand in statements, and no messages of drivers, which tell values too.
+        hide_parameters: Whether the engine was told to hide parameters: so are messages.
 
     Raises:
         ConfigurationError: An option has a wrong value.
@@ -78,10 +81,7 @@ class QueryLog:
         """
         if not _log.isEnabledFor(logging.DEBUG):
             return
-        if self._is_production:
-            fields: dict[str, Any] = {"statement": describe(text, context).text}
-        else:
-            fields = {"statement": self._redactor.redact_text(text)[:MAX_STATEMENT]}
+        fields: dict[str, Any] = {"statement": self._shown(text, context)}
         if self._parameters is not None:
             fields["parameters"] = self._parameters.shown(text, parameters, context)
         _log.debug("SQL Query", extra={**fields, "executemany": context.executemany})
@@ -115,8 +115,9 @@ class QueryLog:
         if seconds >= self._slow_seconds:
             self._slow(statement, seconds)
         if _log.isEnabledFor(logging.DEBUG):
-            message = self._redactor.redact_text(safe_text(error))
-            described = {"type": error_type(error), "message": message}
+            described = {"type": error_type(error), **_code(error)}
+            if self._parameters is not None:
+                described["message"] = self._redactor.redact_text(safe_text(error))
             _log.debug("SQL Query Failed", extra={**_fields(statement, seconds), "error": described})
 
     def repeated(self, statement: Statement, times: int, exchange: Exchange) -> None:
@@ -128,8 +129,20 @@ class QueryLog:
         fields = {**_identity(statement), "statement": statement.text, "times": times}
         _log.warning("repeated SQL query", extra={**place, **fields})
 
+    def _shown(self, text: str, context: Any) -> str:
+        # What is sensitive may stand anywhere in such a statement: in a comment, between dollars, in JSON.
+        if self._is_production or self._redactor.is_sensitive(text):
+            return describe(text, context).text
+        return self._redactor.redact_text(text)[:MAX_STATEMENT]
+
     def _slow(self, statement: Statement, seconds: float) -> None:
         _log.warning("slow SQL query", extra={**_fields(statement, seconds), "statement": statement.text})
+
+
+def _code(error: BaseException) -> dict[str, str]:
+    """The SQLSTATE, or SQLite's name of an error, where the driver tells it."""
+    codes = (getattr(error, name, None) for name in _CODES)
+    return next(({"code": code} for code in codes if isinstance(code, str)), {})
 
 
 def _fields(statement: Statement, seconds: float) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class Normal(NamedTuple):
     Attributes:
         fingerprint: 16 hex digits that such statements have in common.
         text: For people; shortened.
-        parsable: For a parser: SQL that asks for the same of the same tables.
+        parsable: For a parser: SQL that asks for the same of the same tables. A parenthesis that is open where the
+            statement was cut is closed.
     """
 
     fingerprint: str
@@ -66,7 +67,12 @@ def normalize(text: str, rules: LexicalRules, *, generated: bool) -> Normal:
         shown = _MAYBE_STRING.sub(lambda found: found[0] if found[1] or found[2] else '"?"', shown)
     if len(shown) > MAX_TEXT:
         shown = f"{shown[: MAX_TEXT - 3]}..."
-    return Normal(_digest(key), shown, _join(tokens, _STAND_INS))
+    return Normal(_digest(key), shown, _join(tokens, _STAND_INS) + ")" * _depth(tokens))
+
+
+def _depth(tokens: list[Token]) -> int:
+    signs = [token.text for token in tokens if token.kind == "sign"]
+    return signs.count("(") - signs.count(")")
 
 
 def _digest(key: str) -> str:

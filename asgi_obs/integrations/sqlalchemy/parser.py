@@ -1,7 +1,7 @@
 """Operation and table of a statement that SQLAlchemy did not write, by sqlglot.
 
-It is imported when the first such statement comes (some 100 ms, once). A parse takes 0.1 to 50 ms; it gets the
-statement without values, so that those which differ in values only are parsed once.
+A parse takes 0.1 to 50 ms; it gets the statement without values, so that those which differ in values only are parsed
+once. The import of sqlglot takes some 70 ms, at start-up: no statement waits for it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 import threading
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-if TYPE_CHECKING:
-    from sqlglot import exp
+import sqlglot
+from sqlglot import exp
 
 __all__ = ["OPERATIONS", "UNKNOWN", "Target", "first_word", "parse"]
 
@@ -25,7 +25,7 @@ UNKNOWN: Final = "unknown"
 """The table of what has none, or none that can be told."""
 
 MAX_PARSED: Final = 20_000
-"""Characters of a statement that are parsed; a longer one has its operation only."""
+"""Characters of a statement; one that has so many, and may have been cut, is not parsed: it has its operation only."""
 
 MAX_KEPT: Final = 1_000
 """Statements whose target is remembered."""
@@ -40,7 +40,8 @@ _EXPLAIN: Final = re.compile(
 # Statements that sqlglot, or one of its versions, does not look into.
 _COMMANDS: Final = re.compile(
     r"(?:vacuum(?:\s+(?:full|freeze|verbose|analyze|\([^()]*\)))*|lock(?:\s+tables?)?(?:\s+only)?|reindex(?:\s+table)?"
-    r"|analyze(?:\s+(?:table|verbose))*|cluster|refresh\s+materialized\s+view(?:\s+concurrently)?|optimize\s+table|repair\s+table"
+    r"|analyze(?:\s+(?:table|verbose))*|cluster|comment\s+on\s+(?:table|(?:materialized\s+)?view)"
+    r"|refresh\s+materialized\s+view(?:\s+concurrently)?|optimize\s+table|repair\s+table"
     rf"|pragma\s+(?:{_NAME}\s*\.\s*)?(?:table_x?info|index_list|foreign_key_list)\s*[(=])\s*({_QUALIFIED})",
     re.IGNORECASE,
 )
@@ -98,9 +99,6 @@ def parse(text: str, dialect: str) -> Target:
     Args:
         text: The statement, without values.
         dialect: The name that SQLAlchemy has for the database.
-
-    Raises:
-        ImportError: sqlglot is not installed.
     """
     word = first_word(text)
     if word == "explain":
@@ -110,14 +108,12 @@ def parse(text: str, dialect: str) -> Target:
     if found := _COMMANDS.match(text):
         return Target("other", parse(f"SELECT * FROM {found[1]}", dialect).table)  # noqa: S608 - parsed only
     operation = word if word in OPERATIONS else "other"
-    if not word or word in _TABLELESS or len(text) > MAX_PARSED:
+    if not word or word in _TABLELESS or len(text) >= MAX_PARSED:
         return Target(operation, UNKNOWN)
     return _parsed(text, _DIALECTS.get(dialect, dialect)) or _parsed(text, "") or Target(operation, UNKNOWN)
 
 
 def _parsed(text: str, dialect: str) -> Target | None:
-    import sqlglot
-
     logging.getLogger("sqlglot").addFilter(_quiet)  # once, however often it is called
     _quiet.parsing = True
     try:
@@ -131,62 +127,59 @@ def _parsed(text: str, dialect: str) -> Target | None:
 
 
 def _target(tree: Any, *, fold: bool) -> Target | None:
-    from sqlglot import exp
-
     if isinstance(tree, exp.Command):
         return None  # it was not looked into
     kind = tree.args.get("kind")
     is_definition = isinstance(tree, (exp.Create, exp.Drop, exp.Alter, exp.Comment))
     if is_definition and kind not in (_TABLE_KINDS | {"INDEX"} if isinstance(tree, exp.Create) else _TABLE_KINDS):
         return Target("other", UNKNOWN)
-    table = next(_tables(tree, _ctes(tree)), None)
+    table = next(_tables(tree, _ctes(tree), set()), None)
     if isinstance(tree, (exp.Update, exp.Delete)):
         table = _unaliased(tree, table)
     return Target(_operation(tree), UNKNOWN if table is None else _name(table, fold=fold))
 
 
 def _operation(tree: Any) -> str:
-    from sqlglot import exp
-
     kinds = {"insert": exp.Insert, "update": exp.Update, "delete": exp.Delete, "select": exp.Query}
     return next((name for name, kind in kinds.items() if isinstance(tree, kind)), "other")
 
 
 def _ctes(tree: Any) -> dict[str, Any]:
-    from sqlglot import exp
-
     return {cte.alias.lower(): cte for cte in reversed(list(tree.find_all(exp.CTE)))}
 
 
-def _tables(node: Any, ctes: dict[str, Any]) -> Iterator[exp.Table]:
-    """The real tables of a statement: its own first, then those it reads from, left to right."""
-    from sqlglot import exp
+def _tables(node: Any, ctes: dict[str, Any], seen: set[int]) -> Iterator[exp.Table]:
+    """The real tables of a statement: its own first, then those it reads from, left to right.
 
+    Args:
+        node: Where to look.
+        ctes: The common table expressions that can be named there; None for what is no table.
+        seen: The `id` of those that were looked into: once is enough.
+    """
     if isinstance(node, exp.Table):
         if not isinstance(node.this, exp.Identifier):  # a function
             return
         name = node.name.lower()
         if node.args.get("db") or name not in ctes:
             yield node
-        elif cte := ctes[name]:
+        elif (cte := ctes[name]) and id(cte) not in seen:
+            seen.add(id(cte))
             # In its own body the name is that of a table; if it is recursive, its own.
             inside = {**ctes, name: None}
             if not cte.parent.recursive:
                 del inside[name]
-            yield from _tables(cte.this, inside)
+            yield from _tables(cte.this, inside, seen)
         return
     if hasattr(node, "args"):  # an expression, whose class has been called by several names
         rest = [name for name in node.args if name not in _FIRST and name not in _BY_NAME]
         for name in (*_FIRST, *rest):
             value = node.args.get(name)
             for child in value if isinstance(value, list) else [value]:
-                yield from _tables(child, ctes)
+                yield from _tables(child, ctes, seen)
 
 
 def _unaliased(tree: Any, table: exp.Table | None) -> exp.Table | None:
     """The table that is meant by the name after UPDATE or DELETE, which may be an alias that comes later."""
-    from sqlglot import exp
-
     if table is None or table.args.get("db"):
         return table
     same = (other for other in tree.find_all(exp.Table) if other is not table and other.alias == table.name)

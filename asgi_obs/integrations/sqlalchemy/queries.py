@@ -19,6 +19,7 @@ from sqlalchemy.engine import Engine
 from asgi_obs.classify import error_type
 from asgi_obs.errors import ConfigurationError, report
 from asgi_obs.exchange import HttpExchange, current_exchange
+from asgi_obs.integrations.sqlalchemy.batches import is_later_batch
 from asgi_obs.integrations.sqlalchemy.log import QueryLog
 from asgi_obs.integrations.sqlalchemy.statements import Statement, describe
 from asgi_obs.metrics.http import MAX_SERIES
@@ -53,7 +54,10 @@ class Queries:
         self._errors: Family[Counter] = family("db_query_errors_total", registry, max_series=MAX_SERIES)
 
     def watch(self, engine: Engine) -> Callable[[], None]:
-        """Listen to an engine; returns what takes it back."""
+        """Listen to an engine; returns what takes it back. Both while nobody executes anything with it.
+
+        SQLAlchemy has no locks here: https://docs.sqlalchemy.org/en/20/core/event.html#sqlalchemy.event.remove
+        """
         listeners = [(name, _listener(self, name)) for name in _EVENTS]
         for name, listener in listeners:
             event.listen(engine, name, listener)
@@ -77,7 +81,7 @@ class Queries:
         """The driver has executed a statement."""
         try:
             statement = describe(text, context)
-            self._count(statement, seconds)
+            self._count(statement, seconds, context)
             self._log.succeeded(statement, seconds, cursor, context)
         except Exception as error:  # noqa: BLE001 - as above
             report("sqlalchemy.Queries.succeeded", error)
@@ -86,14 +90,14 @@ class Queries:
         """The driver has raised."""
         try:
             statement = describe(text, context)
-            self._count(statement, seconds)
+            self._count(statement, seconds, context)
             error = _of_driver(error)
             self._errors.child((statement.operation, statement.table, error_type(error))).inc()
             self._log.failed(statement, seconds, error)
         except Exception as problem:  # noqa: BLE001 - as above
             report("sqlalchemy.Queries.failed", problem)
 
-    def _count(self, statement: Statement, seconds: float) -> None:
+    def _count(self, statement: Statement, seconds: float, context: Any) -> None:
         operation, table, fingerprint, _ = statement
         series = self._known.get((operation, table)) or self._look_up(operation, table)
         series.count_one()
@@ -101,7 +105,7 @@ class Queries:
         exchange = current_exchange()
         # Tasks that a request has started may outlive it by far.
         if exchange is not None and exchange.outcome is None:
-            times = exchange.use_database(fingerprint, seconds)
+            times = exchange.use_database(None if is_later_batch(context) else fingerprint, seconds)
             # A WebSocket session may repeat itself with every message.
             if times == self._too_often and type(exchange) is HttpExchange:
                 self._log.repeated(statement, times, exchange)
@@ -146,7 +150,8 @@ def _listener(queries: Queries, name: str) -> Callable[..., bool]:
 
 def _call(name: str, listener: Callable[..., bool], dialect: Any, arguments: tuple[Any, ...]) -> None:
     """Do what SQLAlchemy would without this listener: ask those behind it, and call the driver unless one has."""
-    others = iter(getattr(dialect.dispatch, name))
+    # A copy: while some wait for the driver, others may come and go.
+    others = iter(tuple(getattr(dialect.dispatch, name)))
     while next(others, listener) is not listener:
         pass
     for other in others:

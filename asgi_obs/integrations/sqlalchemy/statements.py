@@ -2,6 +2,9 @@
 
 What SQLAlchemy compiled is described once, and the description stays with it; so it goes when the compiled statement
 leaves SQLAlchemy's cache. Other SQL is described once for each text. Looking up either takes some tenths of a µs.
+
+No more than the first 20,000 characters of a statement are read. A text that is new takes up to some 50 ms, and what
+it takes to parse it without its values; of long texts fewer are remembered.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from asgi_obs.errors import report
-from asgi_obs.integrations.sqlalchemy.lexer import LexicalRules
+from asgi_obs.integrations.sqlalchemy.lexer import MAX_LENGTH, LexicalRules
 from asgi_obs.integrations.sqlalchemy.normal import Normal, normalize
 from asgi_obs.integrations.sqlalchemy.parser import OPERATIONS, UNKNOWN, Target, first_word, parse
 from asgi_obs.integrations.sqlalchemy.tables import target_of
@@ -24,8 +27,11 @@ __all__ = ["Statement", "describe"]
 MAX_KEPT: Final = 1_000
 """Texts that are remembered, of statements that SQLAlchemy did not compile."""
 
-MAX_KEPT_LENGTH: Final = 10_000
-"""Characters of a text that is remembered; a longer one is described each time."""
+MAX_KEPT_LONG: Final = 50
+"""Long texts that are remembered."""
+
+LONG: Final = 5_000
+"""Characters; a text that has more is a long one."""
 
 _KEY: Final = "_asgi_obs_statement"
 """The attribute of a compiled statement that holds its description."""
@@ -103,14 +109,17 @@ def _backslash(dialect: Any) -> bool:
 
 
 def _remembered(text: str, dialect: str, backslash: bool = False) -> Statement:  # noqa: FBT001, FBT002 - for the cache
-    describe_text = _describe_text if len(text) <= MAX_KEPT_LENGTH else _describe_text.__wrapped__
-    return describe_text(text, dialect, backslash)
+    describe_text = _describe_short if len(text) <= LONG else _describe_long
+    return describe_text(text[:MAX_LENGTH], dialect, backslash)
 
 
-@lru_cache(MAX_KEPT)
 def _describe_text(text: str, dialect: str, backslash: bool) -> Statement:  # noqa: FBT001 - as above
     normal = normalize(text, LexicalRules(dialect, backslash), generated=False)
     return _statement(parse(normal.parsable, dialect), normal)
+
+
+_describe_short: Final = lru_cache(MAX_KEPT)(_describe_text)
+_describe_long: Final = lru_cache(MAX_KEPT_LONG)(_describe_text)
 
 
 def _statement(target: Target, normal: Normal) -> Statement:

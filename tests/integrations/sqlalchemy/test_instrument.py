@@ -4,6 +4,7 @@ import gc
 import importlib
 import logging
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -150,6 +151,40 @@ def test_the_events_of_connections_are_called_for_others_only(
 
     assert engine._has_events is others
     assert len(calls) == others
+
+
+@pytest.mark.parametrize("other", [instrument_sqlalchemy, uninstrument_sqlalchemy])
+def test_one_thread_waits_until_another_has_instrumented_an_engine(
+    engine: Engine, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, other: Callable[[Any], Any]
+) -> None:
+    started, go_on, asked, ended = (threading.Event() for _ in range(4))
+    watch = integration.watch_pool
+
+    def slow(*arguments: Any) -> Any:
+        started.set()
+        assert go_on.wait(10)
+        return watch(*arguments)
+
+    def ask_for_the_other() -> None:
+        asked.set()
+        other(engine)
+        ended.set()
+
+    monkeypatch.setattr(integration, "watch_pool", slow)
+    before = listeners(engine)
+    first = threading.Thread(target=instrument_sqlalchemy, args=[engine], kwargs={"registry": registry})
+    second = threading.Thread(target=ask_for_the_other)
+    first.start()
+    assert started.wait(10)
+    second.start()
+    assert asked.wait(10)
+    assert not ended.wait(0.05)
+    go_on.set()
+    first.join()
+    second.join()
+
+    assert ended.is_set()
+    assert (listeners(engine) == before) is (other is uninstrument_sqlalchemy)
 
 
 def test_an_engine_that_is_not_instrumented_stays_as_it_is(engine: Engine) -> None:

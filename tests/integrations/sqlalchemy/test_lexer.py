@@ -9,6 +9,12 @@ from asgi_obs.integrations.sqlalchemy.lexer import MAX_LENGTH, LexicalRules, tok
 DIALECTS = ["postgresql", "sqlite", "mysql", "mariadb", "mssql", "oracle", "cockroachdb", "snowflake", ""]
 
 
+POSTCOMPILE = "__[POSTCOMPILE_a_1~~CAST(~~REPL~~ AS INTEGER[])~~]"
+"""Of a type that puts something around each value."""
+
+HOSTILE = ["[", "__[POSTCOMPILE_", "__[POSTCOMPILE_a~~b", "%(a", "E''\n", "\n", "$a", "/*", "'\\"]
+
+
 def kinds(text: str, dialect: str = "postgresql", *, backslash: bool = False) -> list[tuple[str, str]]:
     return [(token.kind, token.text) for token in tokens_of(text, LexicalRules(dialect, backslash))]
 
@@ -57,12 +63,23 @@ def test_a_name_that_never_ends_is_no_name(text: str) -> None:
     assert kinds(text) == [("unterminated", text)]
 
 
+@pytest.mark.parametrize("dialect", ["mssql", "sqlite"])
+def test_a_name_in_brackets_that_never_ends_takes_the_rest(dialect: str) -> None:
+    assert kinds("[a] [never ends [b", dialect) == [("quoted", "[a]"), ("unterminated", "[never ends [b")]
+
+
+def test_brackets_of_others_are_signs() -> None:
+    assert kinds("a[b]") == [("word", "a"), ("sign", "["), ("word", "b"), ("sign", "]")]
+
+
 @pytest.mark.parametrize("number", ["1", "1.5", "1e-5", "1.5E+10", ".5", "0xFF", "1_000"])
 def test_a_number_is_one_token(number: str) -> None:
     assert kinds(number) == [("number", number)]
 
 
-@pytest.mark.parametrize("placeholder", ["?", "?1", ":name", "%s", "%(name)s", "$1", "@p1", "__[POSTCOMPILE_a_1]"])
+@pytest.mark.parametrize(
+    "placeholder", ["?", "?1", ":name", "%s", "%(a b)s", "$1", "@p1", "__[POSTCOMPILE_a~b_1]", POSTCOMPILE]
+)
 def test_a_placeholder_of_any_driver_is_one_token(placeholder: str) -> None:
     assert kinds(placeholder, "sqlite") == [("placeholder", placeholder)]
 
@@ -107,3 +124,12 @@ def test_what_is_behind_the_limit_is_ignored() -> None:
 def test_any_text_has_tokens_that_are_in_it(text: str, dialect: str, backslash: bool) -> None:
     tokens = tokens_of(text, LexicalRules(dialect, backslash))
     assert [token.text for token in tokens if token.text not in text] == []
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("repeated", HOSTILE)
+def test_a_long_hostile_text_has_tokens_that_are_in_it(dialect: str, repeated: str) -> None:
+    text = "E''" + repeated * (5 * MAX_LENGTH // len(repeated)) + "x"
+    tokens = kinds(text, dialect)
+    assert tokens[0][0] == "string"
+    assert [token for _, token in tokens if token not in text] == []

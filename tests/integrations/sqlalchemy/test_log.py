@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,12 +17,15 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    bindparam,
     create_engine,
+    event,
     func,
     insert,
     literal,
     select,
     text,
+    types,
     update,
 )
 from sqlalchemy.dialects.sqlite import JSON
@@ -130,7 +135,8 @@ def test_a_failing_statement_is_logged_without_what_sqlalchemy_says_of_it(
     failed = written.lines[-1]
     message = "UNIQUE constraint failed: users.id"
     assert (failed["level"], failed["message"]) == ("DEBUG", "SQL Query Failed")
-    assert failed["error"] == {"type": "sqlite3.IntegrityError", "message": message}
+    code = {"code": "SQLITE_CONSTRAINT_PRIMARYKEY"} if sys.version_info >= (3, 11) else {}
+    assert failed["error"] == {"type": "sqlite3.IntegrityError", "message": message, **code}
     assert (failed["operation"], failed["table"]) == ("insert", "users")
     assert "a name" not in str(failed)
 
@@ -153,11 +159,22 @@ def test_parameters_are_masked_by_the_name_of_their_column(shown: Any) -> None:
 
 def test_a_parameter_that_has_no_column_is_masked_beside_what_is_sensitive(shown: Any) -> None:
     assert shown(select(USERS.c.id).where(func.lower(USERS.c.password) == "b")) == {"lower_1": MASK}
-    assert shown(text("select id from users where password = :p and id = :id"), {"p": "b", "id": 3}) == {
-        "p": MASK,
-        "id": 3,
-    }
+    assert shown(select(USERS.c.id).where(USERS.c.password == bindparam("name", "b"))) == {"name": MASK}
+    assert shown(text("select id from users where password = :id"), {"id": "b"}) == {"id": MASK}
+    assert shown(text("select id from users where name = :id"), {"id": "b"}) == {"id": "b"}
     assert shown(select(USERS.c.id).where(func.lower(USERS.c.name) == "b")) == {"lower_1": "b"}
+
+
+@pytest.mark.parametrize("path", ["token", ("a", "token")])
+def test_beside_a_sensitive_word_no_parameter_is_shown(shown: Any, path: Any) -> None:
+    settings = Column("settings", types.JSON)
+    statement = select(USERS.c.id).where(settings[path].as_string() == "b", USERS.c.id == 1)
+
+    assert shown(statement) == {"settings_1": MASK, "param_1": MASK, "id_1": MASK}
+    assert (
+        shown(insert(USERS), [{"name": "a", "id": 1}, {"name": "token", "id": 2}]) == [{"name": MASK, "id": MASK}] * 2
+    )
+    assert shown(insert(USERS), {"name": "no token", "id": 3}) == {"name": "no token", "id": 3}
 
 
 def test_parameters_that_have_no_names_go_by_position(bare: Engine, written: Any, debug: None) -> None:
@@ -218,6 +235,50 @@ def test_values_stay_out_of_the_log_in_production(bare: Engine, written: Any, de
     hidden = environment == "production"
     assert ("visible" not in before["statement"], "parameters" not in before) == (hidden, hidden)
     assert ("visible" not in str(written.lines), "4711" not in str(written.lines)) == (hidden, hidden)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "set password = $$hidden$$",
+        "select password /* hidden */ -- hidden",
+        "create role somebody login encrypted password 'hidden'",
+        """update users set settings = '{"a": "hidden", "token": "hidden"}'""",
+    ],
+)
+def test_a_statement_that_mentions_something_sensitive_is_shown_without_values(
+    bare: Engine, written: Any, debug: None, statement: str
+) -> None:
+    engine = instrumented(bare)
+    with contextlib.suppress(OperationalError), engine.connect() as connection:
+        connection.exec_driver_sql(statement)
+
+    assert statement.split()[0] in written.lines[0]["statement"]
+    assert "hidden" not in str(written.lines)
+
+
+class DriverError(Exception):
+    sqlstate = "22P02"
+
+
+@pytest.mark.parametrize("hide_parameters", [False, True])
+@pytest.mark.parametrize("environment", ["production", "testing"])
+def test_the_message_of_a_driver_is_shown_where_parameters_are(
+    written: Any, debug: None, environment: str, hide_parameters: bool
+) -> None:
+    engine = instrumented(create_engine("sqlite://", hide_parameters=hide_parameters), environment=environment)
+
+    def fail(*_: Any) -> None:
+        raise DriverError('invalid input syntax for type integer: "visible"')
+
+    event.listen(engine, "do_execute", fail)
+    with pytest.raises(DriverError), engine.connect() as connection:
+        connection.execute(text("select cast(:number as int)"), {"number": "x"})
+    engine.dispose()
+
+    error = written.lines[-1]["error"]
+    assert (error["type"], error["code"]) == (f"{__name__}.DriverError", "22P02")
+    assert ("message" in error) is (environment == "testing" and not hide_parameters)
 
 
 def test_an_engine_that_hides_parameters_hides_them_here_too(written: Any, debug: None) -> None:

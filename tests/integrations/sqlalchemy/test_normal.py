@@ -77,6 +77,11 @@ def test_the_rows_of_a_statement_that_was_cut_do_not_count() -> None:
     assert one.fingerprint == normal("INSERT INTO t VALUES (1, 2)").fingerprint
 
 
+def test_a_list_that_was_cut_parses() -> None:
+    one = normal("SELECT a FROM t WHERE b IN (" + "1, " * MAX_LENGTH + "1) AND c")  # noqa: S608 - not executed
+    assert one.parsable == "SELECT a FROM t WHERE b IN (1)"
+
+
 def test_a_long_statement_is_shortened() -> None:
     shown = normal("SELECT " + ", ".join(f"column_{number}" for number in range(1000))).text
     assert (len(shown), shown[-3:]) == (MAX_TEXT, "...")

@@ -17,7 +17,7 @@ from weakref import WeakSet
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Histogram
 from sqlalchemy import (
     AssertionPool,
     Engine,
@@ -35,6 +35,8 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from asgi_obs.integrations.sqlalchemy import pools
 from asgi_obs.integrations.sqlalchemy.pools import watch_pool
+from asgi_obs.metrics.catalogue import create
+from asgi_obs.metrics.hot import HotGauge
 
 ROOT = Path(__file__).parents[3]
 
@@ -66,7 +68,8 @@ class Driver:
     def connect(self) -> DriverConnection:
         if self.is_down:
             raise sqlite3.OperationalError("down")
-        connection = sqlite3.connect(":memory:", factory=DriverConnection)
+        # It may be collected in any thread, such as that of an async driver.
+        connection = sqlite3.connect(":memory:", factory=DriverConnection, check_same_thread=False)
         self._opened.add(connection)
         return connection
 
@@ -275,6 +278,60 @@ class TestGauges:
             assert numbers.gauges == (SIZE, 1, 0)
         assert numbers.waits == (1, 0)
 
+    def test_a_pool_that_engines_share_is_counted_until_the_last_of_them_stops(self, registry, numbers, driver) -> None:
+        engine = create_engine("sqlite://", creator=driver.connect, **POOL)
+        other = create_engine("sqlite://", pool=engine.pool)
+        stop, stop_other = watch_pool(engine, registry), watch_pool(other, registry)
+        with engine.connect(), other.connect():
+            stop()
+            assert numbers.gauges == (SIZE, 2, 0)
+            stop_other()
+            assert numbers.gauges == (0, 0, 0)
+        assert numbers.waits == (2, 0)
+        engine.dispose()
+
+    def test_engines_that_share_a_pool_are_collected_with_it(self, registry, numbers, driver) -> None:
+        engine = create_engine("sqlite://", creator=driver.connect, **POOL)
+        other = create_engine("sqlite://", pool=engine.pool)
+        watch_pool(engine, registry)
+        watch_pool(other, registry)
+        other.connect().close()
+        del engine, other
+        gc.collect()
+        assert (numbers.gauges, driver.open) == ((0, 0, 0), [])
+
+    def test_a_pool_in_place_of_another_is_counted(self, numbers, engine) -> None:
+        engine.pool = engine.pool.recreate()
+        with engine.connect():
+            assert numbers.gauges == (SIZE, 1, 0)
+        assert (numbers.gauges, numbers.waits) == ((SIZE, 0, 0), (0, 0))
+        with engine.connect():
+            assert (numbers.gauges, numbers.waits) == ((SIZE, 1, 0), (1, 0))
+
+    def test_a_pool_that_is_found_twice_is_timed_once(self, numbers, engine) -> None:
+        engine.dispatch.engine_disposed(engine)
+        with engine.connect():
+            assert (numbers.gauges, numbers.waits) == ((SIZE, 1, 0), (1, 0))
+
+    def test_an_engine_may_be_used_while_it_begins_to_be_watched(
+        self, registry, numbers, monkeypatch, reported, driver
+    ) -> None:
+        engine = create_engine("sqlite://", creator=driver.connect, **POOL)
+        listen = event.listen
+
+        def listen_and_connect(target: Engine, name: str, listener: Callable[..., None]) -> None:
+            listen(target, name, listener)
+            engine.connect().close()
+
+        monkeypatch.setattr(event, "listen", listen_and_connect)
+        watch_pool(engine, registry)
+        assert (reported, numbers.gauges) == ([], (SIZE, 0, 0))
+        engine.dispose()
+
+    def test_there_is_no_lock_that_the_garbage_collector_would_wait_for(self, registry, engine) -> None:
+        names = ("size", "connections_checked_out", "overflow")
+        assert {type(create(f"db_pool_{name}", registry)) for name in names} == {HotGauge}
+
     def test_an_engine_that_is_collected_is_no_longer_in_them(self, registry, numbers, driver) -> None:
         engine = create_engine("sqlite://", creator=driver.connect, **POOL)
         watch_pool(engine, registry)
@@ -312,13 +369,13 @@ class TestGauges:
 
     def test_a_connection_may_be_collected_while_they_are_set(self, monkeypatch, driver) -> None:
         lost: list[PoolProxiedConnection] = []
-        set_gauge = Gauge.set
+        set_gauge = HotGauge.set
 
-        def collect_and_set(gauge: Gauge, value: float) -> None:
+        def collect_and_set(gauge: HotGauge, value: float) -> None:
             lost.clear()
             set_gauge(gauge, value)
 
-        monkeypatch.setattr(Gauge, "set", collect_and_set)
+        monkeypatch.setattr(HotGauge, "set", collect_and_set)
         registry = CollectorRegistry()
         engine = create_engine("sqlite://", creator=driver.connect, **POOL)
         watch_pool(engine, registry)
@@ -329,10 +386,10 @@ class TestGauges:
         engine.dispose()
 
     def test_gauges_that_fail_are_kept_from_the_application(self, monkeypatch, reported, driver) -> None:
-        def fail(_gauge: Gauge, _value: float) -> None:
+        def fail(_gauge: HotGauge, _value: float) -> None:
             raise OSError
 
-        monkeypatch.setattr(Gauge, "set", fail)
+        monkeypatch.setattr(HotGauge, "set", fail)
         engine = create_engine("sqlite://", creator=driver.connect, **POOL)
         watch_pool(engine, CollectorRegistry())
         with engine.connect() as connection:
@@ -445,6 +502,20 @@ class TestStop:
         stop()
         assert numbers.gauges == (0, 0, 0)
 
+    def test_it_may_come_while_the_gauges_are_set(self, registry, numbers, monkeypatch, driver) -> None:
+        engine = create_engine("sqlite://", creator=driver.connect, **POOL)
+        stop = watch_pool(engine, registry)
+        counts = pools._PoolWatch.counts
+
+        def count_and_stop(watch: Any) -> Any:
+            counted = counts(watch)
+            stop()
+            return counted
+
+        monkeypatch.setattr(pools._PoolWatch, "counts", count_and_stop)
+        pools._gauges_of(registry).after_fork()
+        assert numbers.gauges == (0, 0, 0)
+
     def test_it_can_be_watched_again(self, registry, numbers, driver) -> None:
         engine = create_engine("sqlite://", creator=driver.connect, **POOL)
         watch_pool(engine, registry)()
@@ -478,6 +549,7 @@ watch_pool(engine, REGISTRY)
 held = engine.raw_connection()
 child = os.fork()
 if child == 0:
+    show("forked")
     engine.dispose(close=False)
     mine = [engine.raw_connection() for _ in range(3)]
     show("child")
@@ -493,8 +565,8 @@ class TestForks:
     @pytest.mark.parametrize(
         ("is_shared", "expected"),
         [
-            (False, ["child 2 3 1", "parent 2 1 0", "parent 2 0 0"]),
-            (True, ["child 4 4 1", "parent 2 1 0", "parent 2 0 0"]),
+            (False, ["forked 2 0 0", "child 2 3 1", "parent 2 1 0", "parent 2 0 0"]),
+            (True, ["forked 2 1 0", "child 4 4 1", "parent 2 1 0", "parent 2 0 0"]),
         ],
     )
     def test_every_process_has_its_own_connections(self, tmp_path, is_shared, expected) -> None:
@@ -508,6 +580,17 @@ class TestForks:
     def test_behind_a_fork_those_of_the_parent_are_forgotten(self, registry, numbers, engine) -> None:
         with engine.connect():
             pools._gauges_of(registry).after_fork()
+            assert numbers.gauges == (SIZE, 0, 0)
             with engine.connect():
                 assert numbers.gauges == (SIZE, 1, 0)
         assert numbers.gauges == (SIZE, 0, 0)
+
+    def test_a_file_of_values_is_not_made_by_a_fork(self, registry, numbers, monkeypatch, tmp_path, driver) -> None:
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+        engine = create_engine("sqlite://", creator=driver.connect, **POOL)
+        watch_pool(engine, registry)
+        with engine.connect():
+            pools._gauges_of(registry).after_fork()
+            assert numbers.gauges == (SIZE, 1, 0)
+        assert numbers.gauges == (SIZE, 0, 0)
+        engine.dispose()

@@ -111,6 +111,17 @@ def test_each_batch_of_many_rows_is_a_statement(engine: Engine, counts: Counts) 
     assert counts("db_queries_total") == {("insert", "users"): 3}
 
 
+def test_listeners_may_come_while_a_statement_is_executed(engine: Engine, counts: Counts) -> None:
+    def come(*_: Any) -> None:
+        event.listen(engine, "do_execute", lambda *_: None)
+
+    event.listen(engine, "do_execute", come)
+    with engine.connect() as connection:
+        connection.execute(select(USERS))
+
+    assert counts("db_queries_total") == {("select", "users"): 1}
+
+
 def test_a_statement_without_parameters_is_counted(engine: Engine, counts: Counts) -> None:
     with engine.connect().execution_options(no_parameters=True) as connection:
         connection.exec_driver_sql("select 1")

@@ -14,11 +14,14 @@ from sqlalchemy import Column, Integer, MetaData, Table, create_engine, event, i
 from sqlalchemy.engine import Engine
 
 from asgi_obs.integrations.sqlalchemy import statements
-from asgi_obs.integrations.sqlalchemy.statements import MAX_KEPT, MAX_KEPT_LENGTH, Statement, describe
+from asgi_obs.integrations.sqlalchemy.statements import LONG, MAX_KEPT, MAX_KEPT_LONG, Statement, describe
 from tests.integrations.sqlalchemy.shapes import USERS, Base
 
 DEADLINE = 10.0
 """Seconds; never reached if all is well."""
+
+CHAIN = ["c0 AS (SELECT 1)", *(f"c{n} AS (TABLE c{n - 1} UNION TABLE c{n - 1})" for n in range(1, 40))]
+"""Common table expressions: to look into each wherever it is named would never end."""
 
 OPERATIONS = {"select", "insert", "update", "delete", "other"}
 
@@ -122,10 +125,16 @@ def test_a_context_is_not_needed() -> None:
 def test_what_is_remembered_is_bounded() -> None:
     for number in range(MAX_KEPT + 10):
         describe(f"BEGIN {number}", None)
-    size = statements._describe_text.cache_info().currsize
-    long = "BEGIN " + "x" * MAX_KEPT_LENGTH
-    assert describe(long, None)[:2] == ("other", "unknown")
-    assert (size, statements._describe_text.cache_info().currsize) == (MAX_KEPT, MAX_KEPT)
+        describe(f"BEGIN {number} {'x' * LONG}", None)
+    caches = statements._describe_short, statements._describe_long
+    assert [cache.cache_info().currsize for cache in caches] == [MAX_KEPT, MAX_KEPT_LONG]
+
+
+def test_a_long_text_is_described_once() -> None:
+    text = "SELECT id FROM users WHERE id IN (" + "1, " * 50_000
+    one, other = describe(text + "2)", None), describe(text + "3)", None)
+    assert one[:2] == ("select", "users")
+    assert other is one
 
 
 def test_a_statement_that_was_compiled_goes_with_its_engine() -> None:
@@ -164,6 +173,9 @@ def test_a_failure_is_reported_and_the_operation_told(reported: list[str], word:
         "VALUES (" * 10_000,
         "CASE WHEN " * 1_000,
         "SELECT " * 1_000,
+        "SELECT " + "[" * 100_000,
+        "SELECT " + "__[POSTCOMPILE_a~~b" * 5_000,
+        f"WITH {', '.join(CHAIN)} TABLE c39",
     ],
     ids=lambda hostile: f"{hostile[:8]}...",
 )

@@ -173,6 +173,25 @@ def test_a_comment_names_the_trace_to_the_database_if_it_is_wanted(
     assert span.attributes["db.statement"] == "select 1"
 
 
+@pytest.mark.parametrize("traced_first", [False, True])
+def test_comments_are_off_whoever_traces_the_engine(
+    engine: Engine, executed: list[str], provider: TracerProvider, exporter: InMemorySpanExporter, traced_first: bool
+) -> None:
+    if traced_first:
+        trace.set_tracer_provider(provider)
+        setup_tracing(db_engine=engine)
+    instrument(engine, enable_commenter=False)
+    if not traced_first:
+        trace.set_tracer_provider(provider)
+        setup_tracing(db_engine=engine)
+    ask(engine)
+    uninstrument_sqlalchemy(engine)
+    ask(engine)
+
+    assert names(exporter) == ["select", "select"]
+    assert (executed[0], executed[1].startswith("select 1 /*")) == ("select 1", traced_first)
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("traced_first", [False, True])
 async def test_a_comment_makes_no_other_statement(
@@ -192,6 +211,16 @@ async def test_a_comment_makes_no_other_statement(
     assert len(set(executed)) == 3
     assert {line["statement"] for line in written.lines if "statement" in line} == {"select ?"}
     assert [line["times"] for line in written.lines if "times" in line] == [3]
+
+
+def test_without_the_instrumentation_nothing_is_said_where_tracing_is_not_set_up(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.sqlalchemy.engine", None)
+    caplog.set_level(logging.INFO, "asgi_obs")
+    instrument(engine)
+
+    assert caplog.messages == []
 
 
 def test_without_the_instrumentation_it_is_said_and_all_else_works(
