@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any
 
@@ -37,7 +39,8 @@ def connect(url: str) -> AsyncEngine:
 def _configure(connection: Any, _record: Any) -> None:
     """Readers do not wait for the writer, and foreign keys count."""
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    with suppress(sqlite3.OperationalError):  # locked: somebody else does it at this moment, and for all of us
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()

@@ -1,4 +1,8 @@
-"""The administrators' pages: a Starlette application of its own, mounted into the API."""
+"""Statistics of the whole service: a Starlette application of its own, mounted into the API.
+
+They are numbers, and every user who is logged in may see them. What only some may see needs a scope of its own, given
+by `BearerTokens`: `@requires("admin")`.
+"""
 
 from __future__ import annotations
 

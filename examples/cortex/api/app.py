@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import anyio
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.middleware.authentication import AuthenticationMiddleware
 
@@ -24,6 +25,7 @@ from examples.cortex.api.conversations import Conversations
 from examples.cortex.api.events import EventBus
 from examples.cortex.api.metrics import Gauges
 from examples.cortex.api.routes import api
+from examples.cortex.api.schemas import problems
 from examples.cortex.api.services import Services
 from examples.cortex.api.store import NotFoundError, Store
 from examples.cortex.api.workspaces import Workspaces
@@ -66,6 +68,11 @@ async def _not_found(_request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": f"no such {error}"}, 404)
 
 
+async def _not_valid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return JSONResponse(problems(error.errors()), 422)
+
+
 def create_app(config: Config | None = None) -> FastAPI:
     """The whole service as one ASGI application, observed.
 
@@ -73,6 +80,7 @@ def create_app(config: Config | None = None) -> FastAPI:
         config: What it is told; by default the environment.
     """
     config = Config.from_environment() if config is None else config
+    obs = Observability(Settings())
     engine = connect(config.database_url)
     store, bus, tokens = Store(engine), EventBus(), Tokens(config.secret)
     gauges = Gauges(store)
@@ -83,7 +91,6 @@ def create_app(config: Config | None = None) -> FastAPI:
         memory, cognition = Memory(config.memory_url), Cognition(config.cognition_url)
         async with aclosing(store), aclosing(memory), aclosing(cognition):
             await store.open()
-            await gauges.refresh()
             async with anyio.create_task_group() as tasks:
                 await tasks.start(Assistant(bus, conversations, memory, cognition).run)
                 tasks.start_soon(gauges.keep)
@@ -97,15 +104,16 @@ def create_app(config: Config | None = None) -> FastAPI:
         store=store,
         gauges=gauges,
         bus=bus,
-        workspaces=Workspaces(store, gauges),
+        workspaces=Workspaces(store, gauges, bus),
         conversations=conversations,
+        health=obs.health,
     )
     app.include_router(api)
     app.mount("/admin", create_admin(store, bus))
     app.add_middleware(AuthenticationMiddleware, backend=BearerTokens(tokens))
     app.add_exception_handler(NotFoundError, _not_found)
+    app.add_exception_handler(RequestValidationError, _not_valid)
 
-    obs = Observability(Settings())
     obs.health.add("database", DatabaseCheck(engine))
     # Without these two it works, but does not reply.
     obs.health.add("memory_service", HttpCheck(f"{config.memory_url}/health"), critical=False)

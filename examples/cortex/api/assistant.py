@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import perf_counter
 
 import anyio
@@ -11,7 +12,7 @@ from asgi_obs import bind, get_logger
 from examples.cortex.api.clients import Cognition, Memory
 from examples.cortex.api.conversations import Conversations
 from examples.cortex.api.events import MESSAGE_CREATED, Event, EventBus, Subscription
-from examples.cortex.api.metrics import RESPONSE_TIME
+from examples.cortex.api.metrics import REPLIES, RESPONSE_TIME
 
 WORKERS = 4
 """Messages that are answered at the same time."""
@@ -49,18 +50,22 @@ class Assistant:
     async def _work(self, queue: Subscription) -> None:
         while True:
             event = await queue.get()
-            # In here are the trace and the correlation ID of the request that posted the message.
-            with self._bus.delivering(event):
-                bind(conversation_id=event.conversation_id, user_id=event.data["author"])
+            with suppress(Exception):  # it is logged; whatever became of one message, there are others
                 await self._answer(event)
 
     async def _answer(self, event: Event) -> None:
-        try:
-            with anyio.fail_after(REPLY_WITHIN):
-                await self._reply(event)
-        except Exception:  # whatever became of one message, there are others
-            log.warning("no reply", exc_info=True, extra={"message_id": event.data["id"]})
-        else:
+        # In here are the trace and the correlation ID of the request that posted the message, and a span that fails
+        # with what passes through.
+        with self._bus.delivering(event):
+            bind(conversation_id=event.conversation_id, user_id=event.data["author"])
+            try:
+                with anyio.fail_after(REPLY_WITHIN):
+                    await self._reply(event)
+            except Exception:
+                REPLIES.labels(outcome="failure").inc()
+                log.warning("no reply", exc_info=True, extra={"message_id": event.data["id"]})
+                raise
+            REPLIES.labels(outcome="success").inc()
             RESPONSE_TIME.labels(operation="reply").observe(perf_counter() - event.published_at)
 
     async def _reply(self, event: Event) -> None:

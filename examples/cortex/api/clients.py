@@ -50,8 +50,10 @@ class Cognition:
 
     def __init__(self, url: str) -> None:
         self._url = f"{url}/mcp"
-        # That of the SDK: which library it is from depends on the SDK's version.
-        self._http = instrument_httpx(create_mcp_http_client())
+        # As the SDK makes it, but for the proxy of the environment, which does not know the way to our own services.
+        # Which library it is from depends on the SDK's version.
+        client = create_mcp_http_client()
+        self._http = instrument_httpx(type(client)(timeout=client.timeout, trust_env=False))
 
     async def aclose(self) -> None:
         """Close its connections."""

@@ -9,7 +9,7 @@ from typing import Any
 from opentelemetry import trace
 
 from asgi_obs import bind, get_logger
-from examples.cortex.api.events import MESSAGE_CREATED, REPLY_CREATED, EventBus
+from examples.cortex.api.events import CONVERSATION_DELETED, MESSAGE_CREATED, REPLY_CREATED, EventBus
 from examples.cortex.api.metrics import CONVERSATION_OPERATIONS, MESSAGE_OPERATIONS, MESSAGES, Gauges
 from examples.cortex.api.store import Conversation, Message, NotFoundError, Store
 
@@ -29,7 +29,7 @@ class Conversations:
     Args:
         store: Where they are kept.
         gauges: Tell how many there are.
-        bus: Told about new messages.
+        bus: Told about new messages, and about conversations that are deleted.
     """
 
     def __init__(self, store: Store, gauges: Gauges, bus: EventBus) -> None:
@@ -38,52 +38,54 @@ class Conversations:
         self._bus = bus
 
     async def create(self, owner: str, workspace_id: str, title: str) -> Conversation:
-        CONVERSATION_OPERATIONS.labels(operation="create").inc()
         await self._store.workspace(owner, workspace_id)
         conversation = await self._store.save(Conversation(workspace_id=workspace_id, title=title))
-        await self._gauges.refresh()
+        CONVERSATION_OPERATIONS.labels(operation="create").inc()
+        self._gauges.changed()
         log.info("conversation created", extra={"conversation_id": conversation.id})
         return conversation
 
     async def list(self, owner: str, workspace_id: str) -> Sequence[Conversation]:
-        CONVERSATION_OPERATIONS.labels(operation="list").inc()
         await self._store.workspace(owner, workspace_id)
-        return await self._store.conversations(workspace_id)
-
-    async def get(self, owner: str, conversation_id: str) -> Conversation:
-        CONVERSATION_OPERATIONS.labels(operation="get").inc()
-        return await self.find(owner, conversation_id)
-
-    async def update(self, owner: str, conversation_id: str, changes: Mapping[str, Any]) -> Conversation:
-        CONVERSATION_OPERATIONS.labels(operation="update").inc()
-        conversation = await self._store.save(await self.find(owner, conversation_id), changes)
-        await self._gauges.refresh()
-        log.info("conversation updated", extra={"changed": sorted(changes)})
-        return conversation
-
-    async def delete(self, owner: str, conversation_id: str) -> None:
-        """Delete it with its messages."""
-        CONVERSATION_OPERATIONS.labels(operation="delete").inc()
-        await self._store.delete(await self.find(owner, conversation_id))
-        await self._gauges.refresh()
-        log.info("conversation deleted")
+        found = await self._store.conversations(workspace_id)
+        CONVERSATION_OPERATIONS.labels(operation="list").inc()
+        return found
 
     async def find(self, owner: str, conversation_id: str) -> Conversation:
-        """The conversation, for other work than reading it."""
+        """A conversation of that owner, for what the methods below do with it."""
         bind(conversation_id=conversation_id)
         return await self._store.conversation(owner, conversation_id)
 
-    async def messages(self, owner: str, conversation_id: str, limit: int) -> Sequence[Message]:
-        """The latest, newest first."""
-        MESSAGE_OPERATIONS.labels(operation="list").inc()
-        await self.find(owner, conversation_id)
-        return await self._store.messages(conversation_id, limit)
+    def get(self, conversation: Conversation) -> Conversation:
+        CONVERSATION_OPERATIONS.labels(operation="get").inc()
+        return conversation
 
-    async def post(self, author: str, conversation_id: str, text: str) -> Message:
+    async def update(self, conversation: Conversation, changes: Mapping[str, Any]) -> Conversation:
+        await self._store.save(conversation, changes)
+        CONVERSATION_OPERATIONS.labels(operation="update").inc()
+        self._gauges.changed()
+        log.info("conversation updated", extra={"changed": sorted(changes)})
+        return conversation
+
+    async def delete(self, conversation: Conversation) -> None:
+        """Delete it with its messages, and tell the listeners."""
+        await self._store.delete(conversation)
+        CONVERSATION_OPERATIONS.labels(operation="delete").inc()
+        self._gauges.changed()
+        log.info("conversation deleted")
+        self._bus.publish(CONVERSATION_DELETED, conversation.id, {})
+
+    async def messages(self, conversation: Conversation, limit: int) -> Sequence[Message]:
+        """The latest, newest first."""
+        found = await self._store.messages(conversation.id, limit)
+        MESSAGE_OPERATIONS.labels(operation="list").inc()
+        return found
+
+    async def post(self, author: str, conversation: Conversation, text: str) -> Message:
         """Store a message of the conversation's owner and tell the listeners."""
+        message = await self._store_message(MESSAGE_CREATED, author, conversation.id, text)
         MESSAGE_OPERATIONS.labels(operation="create").inc()
-        await self.find(author, conversation_id)
-        return await self._store_message(MESSAGE_CREATED, author, conversation_id, text)
+        return message
 
     async def reply(self, conversation_id: str, text: str) -> Message:
         """Store what the assistant says and tell the listeners."""

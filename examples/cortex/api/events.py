@@ -8,13 +8,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from asgi_obs import get_logger
 from asgi_obs.integrations.event_bus import EventBusInstrumentation
+from examples.cortex.api.metrics import EVENTS_DROPPED
 
 BACKLOG = 100
-"""Events that may wait for one slow subscriber; further ones are lost to it."""
+"""Events that may wait for one slow subscriber; further ones are lost to it, and each of them is told and counted."""
 
 MESSAGE_CREATED = "message_created"
 REPLY_CREATED = "reply_created"
+CONVERSATION_DELETED = "conversation_deleted"
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,15 @@ class EventBus:
         """Put an event into the queue of everybody who wants it."""
         event = Event(event_type, conversation_id, data, self._observed.publishing(event_type))
         for queue, wants in self._subscriptions.items():
-            if wants(event) and not queue.full():
-                queue.put_nowait(event)
+            if wants(event):
+                self._put(queue, event)
+
+    def _put(self, queue: Subscription, event: Event) -> None:
+        try:
+            queue.put_nowait(event)
+        except asyncio.QueueFull:
+            EVENTS_DROPPED.labels(event_type=event.type).inc()
+            log.warning("event lost", extra={"event_type": event.type, "message_id": event.data.get("id")})
 
     @contextmanager
     def subscribe(self, wants: Callable[[Event], bool]) -> Iterator[Subscription]:

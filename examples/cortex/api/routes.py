@@ -2,80 +2,31 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, HTTPException, Query
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field
 
 from asgi_obs import bind
 from examples.cortex.api.auth import Caller
 from examples.cortex.api.live import conversation as live_conversation
 from examples.cortex.api.live import live
 from examples.cortex.api.metrics import AUTH_ATTEMPTS, LOGINS
-from examples.cortex.api.services import Provided
+from examples.cortex.api.schemas import (
+    ConversationChanges,
+    ConversationOut,
+    Credentials,
+    ExportFormat,
+    MessageOut,
+    NewConversation,
+    NewMessage,
+    NewWorkspace,
+    Token,
+    WorkspaceChanges,
+    WorkspaceOut,
+)
+from examples.cortex.api.services import Found, Provided
 from examples.cortex.api.store import Conversation, Login, Message, Workspace
-
-Name = Annotated[str, Field(min_length=1, max_length=100)]
-Title = Annotated[str, Field(min_length=1, max_length=200)]
-Status = Literal["active", "archived"]
-
-
-class Credentials(BaseModel):
-    username: str = Field(max_length=100)
-    password: str = Field(max_length=1_000)
-
-
-class Token(BaseModel):
-    access_token: str
-    token_type: str = "bearer"  # noqa: S105 - no password
-
-
-class NewWorkspace(BaseModel):
-    name: Name
-
-
-class WorkspaceChanges(BaseModel):
-    name: Name | None = None
-    status: Status | None = None
-
-
-class NewConversation(BaseModel):
-    title: Title
-
-
-class ConversationChanges(BaseModel):
-    title: Title | None = None
-    status: Status | None = None
-
-
-class NewMessage(BaseModel):
-    text: str = Field(min_length=1, max_length=10_000)
-
-
-class _Out(BaseModel):
-    model_config = ConfigDict(from_attributes=True)
-
-    id: str
-
-
-class WorkspaceOut(_Out):
-    name: str
-    status: Status
-
-
-class ConversationOut(_Out):
-    title: str
-    status: Status
-    summary: str | None
-
-
-class MessageOut(_Out):
-    author: str
-    text: str
-    created_at: datetime
-
 
 auth = APIRouter(prefix="/auth")
 workspaces = APIRouter(prefix="/workspaces")
@@ -91,7 +42,7 @@ async def log_in(credentials: Credentials, services: Provided) -> Token:
     AUTH_ATTEMPTS.labels(status="success").inc()
     LOGINS.labels(auth_method="password").inc()
     await services.store.save(Login(user=credentials.username))
-    await services.gauges.refresh()
+    services.gauges.changed()
     return Token(access_token=services.tokens.issue(credentials.username))
 
 
@@ -124,7 +75,7 @@ async def delete_workspace(workspace_id: str, caller: Caller, services: Provided
 
 @workspaces.get("/{workspace_id}/export", response_class=PlainTextResponse)
 async def export_workspace(
-    workspace_id: str, caller: Caller, services: Provided, form: Annotated[str, Query(alias="format")] = "json"
+    workspace_id: str, caller: Caller, services: Provided, form: Annotated[ExportFormat, Query(alias="format")] = "json"
 ) -> str:
     return await services.workspaces.export(caller, workspace_id, form)
 
@@ -142,35 +93,31 @@ async def list_conversations(workspace_id: str, caller: Caller, services: Provid
 
 
 @conversations.get("/{conversation_id}", response_model=ConversationOut)
-async def read_conversation(conversation_id: str, caller: Caller, services: Provided) -> Conversation:
-    return await services.conversations.get(caller, conversation_id)
+async def read_conversation(found: Found, services: Provided) -> Conversation:
+    return services.conversations.get(found)
 
 
 @conversations.patch("/{conversation_id}", response_model=ConversationOut)
-async def change_conversation(
-    conversation_id: str, changes: ConversationChanges, caller: Caller, services: Provided
-) -> Conversation:
-    return await services.conversations.update(caller, conversation_id, changes.model_dump(exclude_none=True))
+async def change_conversation(found: Found, changes: ConversationChanges, services: Provided) -> Conversation:
+    return await services.conversations.update(found, changes.model_dump(exclude_none=True))
 
 
 @conversations.delete("/{conversation_id}", status_code=204)
-async def delete_conversation(conversation_id: str, caller: Caller, services: Provided) -> None:
-    await services.conversations.delete(caller, conversation_id)
+async def delete_conversation(found: Found, services: Provided) -> None:
+    await services.conversations.delete(found)
 
 
 @conversations.get("/{conversation_id}/messages", response_model=list[MessageOut])
-async def list_messages(
-    conversation_id: str, caller: Caller, services: Provided, limit: Annotated[int, Query(ge=1, le=100)] = 20
-) -> Any:
-    return await services.conversations.messages(caller, conversation_id, limit)
+async def list_messages(found: Found, services: Provided, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> Any:
+    return await services.conversations.messages(found, limit)
 
 
 @conversations.post("/{conversation_id}/messages", status_code=201, response_model=MessageOut)
 async def post_message(
-    conversation_id: str, new: NewMessage, caller: Caller, services: Provided, background: BackgroundTasks
+    found: Found, new: NewMessage, caller: Caller, services: Provided, background: BackgroundTasks
 ) -> Message:
-    message = await services.conversations.post(caller, conversation_id, new.text)
-    background.add_task(services.conversations.summarise, caller, conversation_id)
+    message = await services.conversations.post(caller, found, new.text)
+    background.add_task(services.conversations.summarise, caller, found.id)
     return message
 
 

@@ -105,8 +105,7 @@ class Store:
 
     async def workspace(self, owner: str, workspace_id: str) -> Workspace:
         """One of a user's, or NotFoundError."""
-        query = select(Workspace).where(Workspace.id == workspace_id, Workspace.owner == owner)
-        return await self._one(Workspace, query)
+        return await self._one(Workspace, workspace_id, select(Workspace).where(Workspace.owner == owner))
 
     async def conversations(self, workspace_id: str) -> Sequence[Conversation]:
         """Those of a workspace."""
@@ -115,8 +114,7 @@ class Store:
     async def conversation(self, owner: str, conversation_id: str) -> Conversation:
         """One of a user's, or NotFoundError."""
         query = select(Conversation).join(Workspace, Workspace.id == Conversation.workspace_id)
-        query = query.where(Conversation.id == conversation_id, Workspace.owner == owner)
-        return await self._one(Conversation, query)
+        return await self._one(Conversation, conversation_id, query.where(Workspace.owner == owner))
 
     async def messages(self, conversation_id: str, limit: int) -> Sequence[Message]:
         """The latest of a conversation, newest first."""
@@ -156,9 +154,11 @@ class Store:
         async with self._sessions() as session:
             return (await session.scalars(query)).all()
 
-    async def _one(self, table: type[Row], query: Any) -> Row:
-        async with self._sessions() as session:
-            found: Row | None = await session.scalar(query)
+    async def _one(self, table: type[Row], identifier: str, query: Any) -> Row:
+        found: Row | None = None
+        if "\0" not in identifier:  # PostgreSQL refuses a query with one
+            async with self._sessions() as session:
+                found = await session.scalar(query.where(table.id == identifier))
         if found is None:
             raise NotFoundError(table.__name__.lower())
         return found

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from asgi_obs import bind, get_logger
+from examples.cortex.api.events import CONVERSATION_DELETED, EventBus
 from examples.cortex.api.metrics import WORKSPACE_OPERATIONS, Gauges
 from examples.cortex.api.store import Store, Workspace
 
@@ -25,40 +26,48 @@ class Workspaces:
     Args:
         store: Where they are kept.
         gauges: Tell how many there are.
+        bus: Told about conversations that are deleted with their workspace.
     """
 
-    def __init__(self, store: Store, gauges: Gauges) -> None:
+    def __init__(self, store: Store, gauges: Gauges, bus: EventBus) -> None:
         self._store = store
         self._gauges = gauges
+        self._bus = bus
 
     async def create(self, owner: str, name: str) -> Workspace:
-        WORKSPACE_OPERATIONS.labels(operation="create").inc()
         workspace = await self._store.save(Workspace(owner=owner, name=name))
-        await self._gauges.refresh()
+        WORKSPACE_OPERATIONS.labels(operation="create").inc()
+        self._gauges.changed()
         log.info("workspace created", extra={"workspace_id": workspace.id})
         return workspace
 
     async def list(self, owner: str) -> Sequence[Workspace]:
+        found = await self._store.workspaces(owner)
         WORKSPACE_OPERATIONS.labels(operation="list").inc()
-        return await self._store.workspaces(owner)
+        return found
 
     async def get(self, owner: str, workspace_id: str) -> Workspace:
+        workspace = await self._find(owner, workspace_id)
         WORKSPACE_OPERATIONS.labels(operation="get").inc()
-        return await self._find(owner, workspace_id)
+        return workspace
 
     async def update(self, owner: str, workspace_id: str, changes: Mapping[str, Any]) -> Workspace:
-        WORKSPACE_OPERATIONS.labels(operation="update").inc()
         workspace = await self._store.save(await self._find(owner, workspace_id), changes)
-        await self._gauges.refresh()
+        WORKSPACE_OPERATIONS.labels(operation="update").inc()
+        self._gauges.changed()
         log.info("workspace updated", extra={"changed": sorted(changes)})
         return workspace
 
     async def delete(self, owner: str, workspace_id: str) -> None:
         """Delete it with all that is in it."""
+        workspace = await self._find(owner, workspace_id)
+        conversations = await self._store.conversations(workspace_id)
+        await self._store.delete(workspace)
         WORKSPACE_OPERATIONS.labels(operation="delete").inc()
-        await self._store.delete(await self._find(owner, workspace_id))
-        await self._gauges.refresh()
+        self._gauges.changed()
         log.info("workspace deleted")
+        for conversation in conversations:
+            self._bus.publish(CONVERSATION_DELETED, conversation.id, {})
 
     async def export(self, owner: str, workspace_id: str, form: str) -> str:
         """Everything in a workspace as one document; in a form that nobody wrote yet it fails."""
