@@ -25,6 +25,17 @@ TRIGGERS: Final = (
     "password'",
     r"row\(",
     r":\.\.\.",
+    r"key\([^=]{0,800}\)=\(",
+    r"duplicatekeyvalueis\(",
+    r"duplicateentry\\{0,16}'",
+    r"invalid(?:input|uuid)",
+    r"literal:\\{0,16}\"",
+    r"outofrange:\\{0,16}\"",
+    "isoutofrangefortype",
+    r"value:\\{0,16}'",
+    r"charvalue\\{0,16}'",
+    r"copy[^,:]{0,600},line",
+    "jsondata,line",
 )
 """For `asgi_obs.redaction.prefilter`; the rules about columns look for sensitive words."""
 
@@ -36,7 +47,9 @@ _PARAMETERS: Final = re.compile(
 
 # What `echo="debug"` prints for a row.
 _FETCHED_ROW: Final = re.compile(r"^Row (?=\()", re.MULTILINE)
-_FAILING_ROW: Final = re.compile(r"Failing row contains (?=\()")
+# Also the one that has no partition.
+_FAILING_ROW: Final = re.compile(r"[Ff]ailing row contains (?:\([^=\n]{1,200}?\) = )?(?=\()")
+_ROW_END: Final = re.compile(r"""\)(?=\.(?:[\r\n]|\\[rn]|\Z|["']))""")
 _PASSWORD: Final = re.compile(
     r"(\b(?:identified\s{1,16}(?:with\s{1,16}\S{1,64}\s{1,16})?(?:by|as)(?:\s{1,16}password)?|password)\s{1,16}\\{0,16}')"
     r"((?:[^'\\]|''|\\.)*)",
@@ -60,8 +73,39 @@ _COMPARED: Final = (
     r"|(?:\)|\)?::[\w ]{{1,32}}?)\s{{0,16}}(?:[<>!]?=|<>)\s{{0,16}}(?=\w{{0,32}}\(?'))"
 )
 _ROWS: Final = re.compile(r"\s{0,16},\s{0,16}(?=\()")
-_KEY: Final = re.compile(r"\bKey \(([^\n=]{1,200}?)\)=(?=\()")
-_DUPLICATE: Final = re.compile(r"(\bDuplicate entry ')([^\n]{0,200}?)(' for key '([^'\n]{1,128})')")
+_KEY: Final = re.compile(r"\b(?:[Kk]ey \([^\n=]{1,200}?\)=|The duplicate key value is )(?=\()")
+_KEY_END: Final = re.compile(
+    r"""\)(?=\.(?:\s|\\|\Z|["']|DB-Lib)| (?:already exists|conflicts with|is (?:not|still|referenced|duplicated)\b))"""
+)
+_DUPLICATE: Final = re.compile(
+    r"(\bDuplicate entry \\{0,16}')(.{0,600}?)(?=\\{0,16}' for key )", re.IGNORECASE | re.DOTALL
+)
+# What PostgreSQL, MySQL and SQL Server say in front of a value that has the wrong type.
+_WRONG_VALUE: Final = re.compile(
+    r"\b(?:invalid input (?:syntax|value) for [^:\n]{1,160}: |malformed \w{1,16} literal: "
+    r"|(?:date|timestamp|field value|displacement) out of range: "
+    r"|(?-i:COPY) [^,:\n]{1,140}, line \d{1,16}(?:, column [^:\n]{1,140})?: "
+    r"|incorrect (?:integer|decimal|double|float|bit|date|datetime|time|timestamp|year|string|uuid|inet[46]) value: "
+    r"|Truncated (?:incorrect [^:\n]{1,32} )?value: |the \w{0,8}char value )(?=\\{0,16}[\"'])",
+    re.IGNORECASE,
+)
+_QUOTE: Final = re.compile(r"\\{0,16}[\"']")
+_BEHIND_VALUE: Final = (
+    r"\s{0,8}(?:\Z|[\r\n]|\\{1,16}[rn])|\.(?:\s|\Z)| for (?:column|function) | to data type | overflowed "
+)
+_OUT_OF_RANGE: Final = re.compile(r"""(?<=")[^"\\\n]{1,200}(?=\\{0,16}" is out of range for type )""")
+_WRONG_JSON: Final = re.compile(
+    r"\binvalid input syntax for type json(?:\s|\\{1,16}n){1,8}DETAIL:\s{1,8}|\bJSON data, line \d{1,16}: ",
+    re.IGNORECASE,
+)
+# Its values are printed by `repr`: https://github.com/MagicStack/asyncpg
+_WRONG_ARGUMENT: Final = re.compile(
+    r"\binvalid (?:UUID |input for query argument \$\d{1,5}(?: in element #\d{1,16} of executemany\(\) sequence)?: )"
+)
+_STATEMENT_LINE: Final = re.compile(r"\bLINE \d{1,6}: [^\n]{0,1000}")
+_LITERAL: Final = re.compile(r"'(?:[^'\n]|''){1,1000}(?:'|$)", re.MULTILINE)
+_MAX_REPEATED: Final = 4000
+"""Characters of a row that an error repeats; PostgreSQL prints 64 of each value."""
 
 
 class SqlRules:
@@ -82,11 +126,8 @@ class SqlRules:
         text = mask_behind(text, _FAILING_ROW, _row)
         text = _PASSWORD.sub(lambda found: f"{found[1]}{MASK}" if found[2] else found[0], text)
         text = mask_behind(text, _INSERT, _rows, self._names_sensitive)
-        text = mask_behind(text, _KEY, bracket_end, self._names_sensitive)
         text = self._redact_literals(text) if "'" in text else text
-        return _DUPLICATE.sub(
-            lambda found: f"{found[1]}{MASK}{found[3]}" if self._is_sensitive(found[4]) else found[0], text
-        )
+        return _redact_repeated(text)
 
     def _redact_literals(self, text: str) -> str:
         text = mask_behind(text, _SET_ROW, bracket_end, self._names_sensitive)
@@ -98,8 +139,38 @@ class SqlRules:
         return any(map(self._is_sensitive, found[1].split(",")))
 
 
+def _redact_repeated(text: str) -> str:
+    """The text without the values that databases repeat when they refuse them."""
+    if "(" in text:
+        text = mask_behind(text, _KEY, _key_end)
+    text = _DUPLICATE.sub(rf"\1{MASK}", text) if "'" in text else text
+    text = mask_behind(text, _WRONG_JSON, line_end)
+    text = mask_behind(text, _WRONG_ARGUMENT, value_end)
+    redacted = _OUT_OF_RANGE.sub(MASK, mask_behind(text, _WRONG_VALUE, _quoted_end))
+    if redacted != text:  # drivers that put the values into the statement have them there too
+        redacted = _STATEMENT_LINE.sub(lambda line: _LITERAL.sub(f"'{MASK}'", line[0]), redacted)
+    return redacted
+
+
+def _key_end(text: str, start: int) -> int:
+    # Its values stand without quotes: what is said behind it tells where it ends.
+    closed = _KEY_END.search(text, start, start + _MAX_REPEATED)
+    return closed.start() + 1 if closed else _row(text, start)
+
+
+def _quoted_end(text: str, start: int) -> int:
+    # Quotes within it are not escaped: what databases say behind it tells where it ends.
+    quote = _QUOTE.match(text, start)[0]  # type: ignore[index] # the pattern in front of it looked
+    outer = "\"'".replace(quote, "")  # of the `repr` around it
+    behind = rf"{re.escape(quote)}(?=[{outer}]|{_BEHIND_VALUE})"
+    closed = re.compile(behind).search(text, start + len(quote), start + _MAX_REPEATED)
+    return closed.end() if closed else line_end(text, start)
+
+
 def _row(text: str, start: int) -> int:
-    # Its values stand without quotes: the last bracket of the line closes it.
+    # Its values stand without quotes, on several lines maybe: the last bracket of the line closes it.
+    if found := _ROW_END.search(text, start, start + _MAX_REPEATED):
+        return found.start() + 1
     end = line_end(text, start)
     closed = text.rfind(")", start, end)
     return closed + 1 if closed >= 0 else end

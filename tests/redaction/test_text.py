@@ -65,6 +65,24 @@ _PRINTED = (
     *("pass", "Pass", "PASS ", "AUTH ", "-pass ", "db", "pwd", "mysql ", " -p", "sig=", "&", "> ", "`", "accountkey"),
     *("\x1b[", "\x1b[1m", "\\x1b[0m", "\\n", "input_value=", "'loc': ('", "'input': '", "<Cookie a", "Cookie(value='"),
     *("%3A%2F%2Fu", "%40h", "4111+1111+", "4111%201111%20", "Row ('", "LINE 1: ...a) VALUES (", "set (", ") = ('"),
+    *("Key (a", ")=(", ") already exists", "ailing row contains (a) = (", "The duplicate key value is (", ").\n"),
+    *(
+        "Duplicate entry '",
+        "' for key 'a'",
+        'invalid input syntax for a: "',
+        'malformed a literal: "',
+        '\\"',
+        "\nLINE 1: '",
+    ),
+    *(
+        'date out of range: "',
+        '" is out of range for type a',
+        "incorrect date value: '",
+        "' for column ",
+        "the char value '",
+    ),
+    *('COPY a, line 1: "', "JSON data, line 1: ", "invalid input syntax for type json\nDETAIL: ", "invalid UUID '"),
+    *("invalid input for query argument $1: ", "Truncated value: '", "'. ", "' to data type "),
     *(" or '", " | None = '", " IN ('", "::text = '", "...", "\n  ", "_type", "s_details", "name: ", "value="),
 )
 FRAGMENTS = st.sampled_from((*_SIGNS, *_WORDS, *_LOOKS, *_PRINTED, *SECRETS, *INNOCENT_TEXTS))
@@ -96,6 +114,23 @@ _HOSTILE = (
     *("://", "://a:", "://a:b@", "://:", "?", "eyJ", "_eyJ", "a.", "Bearer ", "Basic YTpi", "Digest a=", "sk-a", "SG."),
     *("-----BEGIN PRIVATE KEY-----", "4111 ", "4", "\\", '\\"', '"', "'", "(", "[", "{", "<", "%", "%25", "token%3D"),
     *("[parameters: (", "[generated in ", "Failing row contains (", "insert into x (a", "Key (", "Duplicate entry '"),
+    *(
+        "Failing row contains (\n",
+        "Key (a)=(",
+        "Key (a)=(\n",
+        "The duplicate key value is (",
+        "Duplicate entry 'a' for ",
+    ),
+    *('invalid input syntax for a: "', 'invalid input syntax for a: "\n', 'invalid input syntax for a: \\\\"b"\n'),
+    *(
+        "incorrect date value: '",
+        "the varchar value '\n",
+        "LINE 1: '",
+        "LINE 1: '\n",
+        "JSON data, line 1: ",
+        "COPY a, line 1",
+    ),
+    *("invalid input for query argument $1: '", "invalid UUID [", '"1" is out of range for type', '"'),
     *(
         "token=[\n",
         "token=(a\n",
