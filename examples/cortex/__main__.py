@@ -7,6 +7,8 @@ import asyncio
 import signal
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -21,8 +23,10 @@ from examples.cortex.demo.telling import tell
 WIDTH = 120
 """Columns where the output is no terminal."""
 
-JSON = "-H 'Content-Type: application/json'"
-"""What curl has to say of a body."""
+CURL = "curl -s --noproxy 127.0.0.1 -H 'Content-Type: application/json'"
+
+RESTARTED_AFTER = 1.0
+"""Seconds for which a service that has ended is missed by the others."""
 
 
 def main() -> int:
@@ -30,14 +34,16 @@ def main() -> int:
 
     Returns:
         The exit code: 1 if a part of the story is missing, or a service did not start.
+
+    Raises:
+        SystemExit: A signal came.
     """
     parser = argparse.ArgumentParser(prog="python -m examples.cortex", description=__doc__)
     parser.add_argument("--serve", action="store_true", help="serve until Ctrl-C instead, and print the URLs")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to drive them (default 5)")
     parser.add_argument("--port", type=int, default=0, help="the port of the API (default: a free one)")
     arguments = parser.parse_args()
-    # However it is told to end, the services are ended too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _end_on_signals()
     console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
     with tempfile.TemporaryDirectory(prefix="cortex-") as directory:
         try:
@@ -45,8 +51,23 @@ def main() -> int:
                 return serve(Path(directory), arguments.port, console)
             return demonstrate(Path(directory), arguments.port, arguments.seconds, console)
         except ServiceError as error:
-            console.print(str(error), style="red", markup=False)
+            console.print(str(error), style="red", markup=False, soft_wrap=True)
             return 1
+
+
+def _end_on_signals() -> None:
+    """Have the services ended and the directory removed, however we are told to end."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        numbers.append(signal.SIGHUP)
+
+    def end(number: int, _frame: object) -> None:
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)  # nor is that interrupted
+        sys.exit(128 + number)
+
+    for one in numbers:
+        signal.signal(one, end)
 
 
 def demonstrate(directory: Path, port: int, seconds: float, console: Console) -> int:
@@ -76,24 +97,25 @@ async def _drive(processes: Processes, driver: Driver, seconds: float, console: 
 
 
 def serve(directory: Path, port: int, console: Console) -> int:
-    """Serve until Ctrl-C, the logs on this terminal."""
-    with Processes(directory, port=port, captured=False) as processes:
+    """Serve until Ctrl-C, the logs on this terminal; a service that ends is started again."""
+    with suppress(SystemExit), Processes(directory, port=port, captured=False) as processes:
         url, user = processes.urls["api"], next(iter(processes.passwords))
         for name, address in processes.urls.items():
             console.print(f"{NAMES[name]:18}{address}  {address}/metrics  {address}/health")
         console.print(f"{'OpenAPI':18}{url}/docs")
         credentials = f'{{"username": "{user}", "password": "{processes.passwords[user]}"}}'
         for command in (
-            f"TOKEN=$(curl -s {JSON} -d '{credentials}' {url}/api/auth/login | cut -d '\"' -f 4)",
-            f'curl -H "Authorization: Bearer $TOKEN" {JSON} -d \'{{"name": "Engine"}}\' {url}/api/workspaces',
+            f"TOKEN=$({CURL} -d '{credentials}' {url}/api/auth/login | cut -d '\"' -f 4)",
+            f'{CURL} -H "Authorization: Bearer $TOKEN" -d \'{{"name": "Engine"}}\' {url}/api/workspaces',
         ):
             console.print(command, soft_wrap=True, markup=False)
         console.print("Ctrl-C ends it")
-        try:
-            console.print(f"{NAMES[processes.wait()]} has ended", style="red")
-        except KeyboardInterrupt:
-            return 0
-        return 1
+        while True:
+            ended = processes.wait()
+            console.print(f"{NAMES[ended]} has ended, and is started again", style="red")
+            time.sleep(RESTARTED_AFTER)
+            processes.restart(ended)
+    return 0
 
 
 if __name__ == "__main__":

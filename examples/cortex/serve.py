@@ -1,8 +1,9 @@
 """One service as a process: `python -m examples.cortex.serve api|memory|cognition`, started by `demo/processes.py`.
 
-This is what a deployment adds to an application: logging to standard output, and tracing, here to a file of one JSON
-object per span. Database and spans are in its working directory. It ends with SIGTERM, and when its standard input
-does: then whoever has started it is gone.
+This is what a deployment adds to an application: logging to standard output, and tracing. A deployment calls
+`asgi_obs.setup_tracing()` for that, which sends spans to a collector; there is none here, and so they go to a file of
+one JSON object per span. Database and spans are in its working directory. It ends with SIGTERM, and when its standard
+input does: then whoever has started it is gone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import os
 import signal
 import socket
+import sys
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
@@ -19,7 +21,7 @@ import uvicorn
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 
 from asgi_obs import Settings, get_logger, setup_logging
 
@@ -46,11 +48,14 @@ def serve(service: str, listening: socket.socket) -> None:
     with Path(spans_file(service)).open("w") as spans:
         provider = TracerProvider(resource=Resource.create({"service.name": settings.service_name}))
         exporter = ConsoleSpanExporter(out=spans, formatter=lambda span: span.to_json(indent=None) + "\n")
-        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        provider.add_span_processor(BatchSpanProcessor(exporter))
         trace.set_tracer_provider(provider)
         app = import_module(f"examples.cortex.{service}.app").create_app()
         config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=3)
-        uvicorn.Server(config).run(sockets=[listening])
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            provider.shutdown()  # writes the last spans
 
 
 def _end_with_standard_input() -> None:
@@ -65,5 +70,7 @@ if __name__ == "__main__":
     parser.add_argument("--directory", type=Path, required=True, help="the working directory")
     arguments = parser.parse_args()
     os.chdir(arguments.directory)
+    # When uvicorn has ended it sends itself the signal again, which would be the end without this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     Thread(target=_end_with_standard_input, daemon=True).start()
     serve(arguments.service, socket.socket(fileno=arguments.fd))

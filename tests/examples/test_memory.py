@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import threading
 from collections.abc import AsyncIterator
@@ -13,11 +14,13 @@ import httpx
 import pytest
 from asgi_lifespan import LifespanManager
 from prometheus_client import REGISTRY
+from sqlalchemy import event
+from sqlalchemy.util import await_only
 
 from examples.cortex.database import connect
 from examples.cortex.memory.app import create_app
 from examples.cortex.memory.metrics import STORAGE_SIZE
-from examples.cortex.memory.store import Base
+from examples.cortex.memory.store import Base, MemoryStore
 from tests.postgres import Postgres
 
 OPERATIONS = ("store_input", "get_history", "clear_history")
@@ -122,6 +125,44 @@ async def test_the_size_of_what_is_kept_is_in_bytes_and_goes_with_it(client: htt
     assert size_of(user) == 0
 
 
+async def test_a_size_that_is_measured_slowly_is_not_set_behind_a_newer_one(tmp_path: Path, user: str) -> None:
+    store = MemoryStore(connect(sqlite(tmp_path)))
+    await store.open()
+    measuring, seconds = asyncio.Event(), iter((0.2, 0.0))
+
+    def answer_slowly(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "sum(" in statement:
+            measuring.set()
+            await_only(asyncio.sleep(next(seconds)))
+
+    event.listen(store.engine.sync_engine, "after_cursor_execute", answer_slowly)
+    first = asyncio.create_task(store.store_input(user, "c-1", "one"))
+    await measuring.wait()
+    await store.store_input(user, "c-1", "two")
+    await first
+    await store.close()
+    assert size_of(user) == 6
+
+
+def test_of_several_workers_the_one_that_has_measured_last_tells_the_size() -> None:
+    [size] = (one for one in REGISTRY.collect() if one.name == "memory_service_storage_size_bytes")
+    assert REGISTRY._names_to_collectors[size.name]._multiprocess_mode == "livemostrecent"  # type: ignore[attr-defined]
+
+
+async def start_at_once(url: str) -> None:
+    stores = [MemoryStore(connect(url)) for _ in range(5)]
+    try:
+        await asyncio.gather(*(store.open() for store in stores))
+    finally:
+        for store in stores:
+            await store.close()
+
+
+async def test_several_workers_can_start_at_once(tmp_path: Path) -> None:
+    await start_at_once(sqlite(tmp_path))
+    assert (tmp_path / "memory.db").exists()
+
+
 async def test_what_an_earlier_process_kept_is_measured_at_the_start(tmp_path: Path, user: str) -> None:
     async with client_of(create_app(sqlite(tmp_path))) as client:
         await tell(client, user, "hello")
@@ -167,6 +208,7 @@ async def test_the_environment_tells_the_database(tmp_path: Path, monkeypatch: p
 async def test_all_of_it_works_on_postgresql(postgres: Postgres, user: str) -> None:
     url = postgres.url("asyncpg")
     try:
+        await start_at_once(url)
         async with client_of(create_app(url)) as client:
             await tell(client, user, "one")
             await tell(client, user, "two")

@@ -50,14 +50,6 @@ def test_they_end_when_whoever_started_them_is_killed(tmp_path: Path) -> None:
     until(lambda: not running(pids))
 
 
-def test_one_that_ends_is_named_and_the_others_end_with_the_block(tmp_path: Path) -> None:
-    with Processes(tmp_path) as services:
-        pid = next(record["pid"] for record in services.log("cognition")[0] if record["service"] == "cognition-service")
-        os.kill(pid, signal.SIGKILL)
-        assert services.wait() == "cognition"
-    assert_ended(services)
-
-
 def test_one_that_does_not_start_is_named_with_its_log_and_the_others_are_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,13 +68,24 @@ def test_those_that_are_never_ready_are_ended(tmp_path: Path, monkeypatch: pytes
     assert_ended(services)
 
 
-def test_one_that_does_not_end_in_time_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_has_ended_is_named_and_one_that_does_not_end_in_time_is_killed_and_the_other_says_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(processes.DEPLOYMENT, "OTEL_BSP_SCHEDULE_DELAY", "600000")
     services = Processes(tmp_path)
     with services:
-        stopped = services._running["memory"]
+        pid = next(record["pid"] for record in services.log("cognition")[0] if record["service"] == "cognition-service")
+        os.kill(pid, signal.SIGKILL)
+        assert services.wait() == "cognition"
+        stopped, ending = services._running["memory"], services._running["api"]
         stopped.send_signal(signal.SIGSTOP)
+        assert httpx.get(f"{services.urls['api']}/api/workspaces", trust_env=False).status_code == 401
+        ending.terminate()
+        assert ending.wait(DEADLINE) == 0
         monkeypatch.setattr(processes, "STOPS_WITHIN", 0.1)
     assert stopped.wait(DEADLINE) == -signal.SIGKILL
+    assert "GET /api/workspaces" in [span["name"] for span in services.spans("api")]
+    assert_ended(services)
 
 
 def test_a_line_that_is_still_being_written_is_left_for_later(tmp_path: Path) -> None:

@@ -233,9 +233,9 @@ DAMAGED: dict[str, Callable[[], Story]] = {
 }
 
 
-def printed(story: Story) -> tuple[int, str]:
+def printed(story: Story, width: int = 120) -> tuple[int, str]:
     output = io.StringIO()
-    code = conclude(story, 1.0, Console(file=output, width=120))
+    code = conclude(story, 1.0, Console(file=output, width=width))
     return code, output.getvalue()
 
 
@@ -255,9 +255,32 @@ def test_what_would_bury_the_rest_is_counted_instead() -> None:
     assert "/inputs 201" not in text
 
 
+def test_a_narrow_terminal_shows_it_all() -> None:
+    code, text = printed(WHOLE, 80)
+    assert code == 0
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text.replace("…/conversations", "")
+
+
+def test_what_did_not_move_is_not_shown() -> None:
+    name = "db_query_duration_seconds_sum"
+    moved = {
+        "api": {"before": f"{name} 0.3", "after": f"{name} 0.30000000000000004"},  # a rest of the float's
+        "memory": {"before": "at_rest_total 1", "after": "at_rest_total 1"},
+    }
+    services = {
+        service: replace(WHOLE.services[service], **{when: Samples.parse(text + "\n") for when, text in both.items()})
+        for service, both in moved.items()
+    }
+    text = printed(replace(WHOLE, services={**WHOLE.services, **services}))[1].partition("\nmissing:")[0]
+    assert name not in text
+    assert "at_rest_total" not in text
+    assert "cognition_service_operations_total" in text
+
+
 def test_the_stream_that_brought_the_reply_is_not_counted_to_the_request() -> None:
-    rows = [line.split() for line in printed(WHOLE)[1].splitlines() if "│ http_requests_total" in line]
-    assert [row[2] for row in rows] == ["+8"]  # the eight requests of the samples that are new, and not the stream's
+    rows = [line.split() for line in printed(WHOLE)[1].splitlines() if "http_requests_total" in line]
+    assert [row[1] for row in rows] == ["+8"]  # the eight requests of the samples that are new, and not the stream's
 
 
 def test_a_stream_that_was_open_counts_though_it_is_closed_now() -> None:

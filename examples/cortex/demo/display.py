@@ -17,12 +17,17 @@ from examples.cortex.demo.parts import DEPENDENCIES, PARTS, missing
 from examples.cortex.demo.story import HEALTH_PATHS, STREAM_ROUTE, Evidence, Span, Story, moment
 from examples.cortex.demo.traffic import by_route, by_service
 
-BAR_WIDTH = 36
+BAR_WIDTH = 24
+
+_HERE = __file__.rpartition("examples")[0]
 
 LEVELS = {"DEBUG": "dim", "INFO": "green", "WARN": "yellow", "ERROR": "bold red", "FATAL": "bold red"}
 
 DURATIONS = ("http_request_duration_seconds_sum", "db_query_duration_seconds_sum", "ux_response_time_seconds_sum")
 """Of the histograms, those that are shown."""
+
+DIGITS = 6
+"""More of them are what is left of other requests when their floats are subtracted."""
 
 OF_THE_PROCESS = ("process_", "python_", "event_loop_", "log_", "health_", "asgi_obs_", "sse_")
 """How the names of metrics begin that are not of the request."""
@@ -67,8 +72,7 @@ def _request(story: Story) -> RenderableType:
     table.add_row("answer", Text(str(told.status), style="bold green" if told.status < 400 else "bold red"))
     table.add_row("reply", Text(told.reply or "none"))
     table.add_row("correlation ID", f"{told.correlation_id} sent, {told.echoed_id} received")
-    table.add_row("trace ID", told.trace_id)
-    table.add_row("user", str(line.get("user_id", "?")))
+    table.add_row("trace ID, user", f"{told.trace_id}, {line.get('user_id', '?')}")
     agreed = ", ".join(f"{signal} {value:.2f} ms" for signal, value in story.durations().items())
     table.add_row("duration", agreed or "?")
     return table
@@ -147,7 +151,7 @@ def _added(evidence: Evidence) -> Iterator[tuple[str, float]]:
     for name in {name for name, _, _ in evidence.after.entries if name.endswith("_total") or name in DURATIONS}:
         # The stream on which the reply came is a request of its own.
         added = evidence.delta(name) - evidence.delta(name, endpoint=STREAM_ROUTE)
-        if added and not name.startswith(OF_THE_PROCESS):
+        if round(added, DIGITS) and not name.startswith(OF_THE_PROCESS):
             yield name, added
 
 
@@ -189,19 +193,14 @@ def _failure(story: Story) -> RenderableType:
 
 
 def _chain(stack: str) -> str:
-    """A stack trace without the frames of libraries, and without our directory."""
-    lines: list[str] = []
-    own = False
-    for line in stack.splitlines():
-        if line.lstrip().startswith("File "):
-            own = "examples" in line
-        if (own or not line.startswith(" ")) and set(line) - set(" ^~") and not line.startswith("Traceback"):
-            lines.append(line.replace(_here(), ""))
-    return "\n".join(lines)
+    """The exceptions of a stack trace and our own frames, without our directory."""
+    return "\n".join(line.replace(_HERE, "") for line in stack.splitlines() if _is_told(line))
 
 
-def _here() -> str:
-    return __file__.rpartition("examples")[0]
+def _is_told(line: str) -> bool:
+    if line.startswith("  File "):
+        return "examples" in line
+    return bool(line) and not line.startswith((" ", "Traceback"))
 
 
 def _verdict(story: Story) -> RenderableType:

@@ -100,12 +100,17 @@ class Driver:
         await self.prepare()
         async with self.client() as client, self.client("memory") as self.memory:
             actors = [asyncio.create_task(self._repeat(actor, client, started + seconds)) for actor in ACTORS]
-            while not all(actor.done() for actor in actors):
-                elapsed = min(time.monotonic() - started, seconds)
-                progress.update(task, completed=elapsed, answers=self.statuses.total())
-                await asyncio.wait(actors, timeout=0.1, return_when=asyncio.ALL_COMPLETED)
-            for actor in actors:
-                actor.result()
+            try:
+                while not all(actor.done() for actor in actors):
+                    elapsed = min(time.monotonic() - started, seconds)
+                    progress.update(task, completed=elapsed, answers=self.statuses.total())
+                    await asyncio.wait(actors, timeout=0.1, return_when=asyncio.ALL_COMPLETED)
+                for actor in actors:
+                    actor.result()
+            finally:  # none goes on without its client, if we are interrupted
+                for actor in actors:
+                    actor.cancel()
+                await asyncio.gather(*actors, return_exceptions=True)
         progress.update(task, completed=seconds, answers=self.statuses.total())
         return time.monotonic() - started
 
@@ -202,12 +207,13 @@ async def leave(driver: Driver, client: httpx.AsyncClient) -> None:
 
 
 async def chat(driver: Driver, _client: httpx.AsyncClient) -> None:
-    async with connect(f"{driver.live_url}?access_token={driver.token}") as websocket:
+    # Not to a proxy that a variable names: all is on this machine.
+    async with connect(f"{driver.live_url}?access_token={driver.token}", proxy=None) as websocket:
         for number in range(3):
             await websocket.send(f"live {number}")
             await asyncio.wait_for(websocket.recv(), TIMEOUT)
     try:
-        async with connect(f"{driver.live_url}?access_token=guessed"):
+        async with connect(f"{driver.live_url}?access_token=guessed", proxy=None):
             pass
     except InvalidStatus as refusal:
         driver.statuses[refusal.response.status_code] += 1

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from rich.console import RenderableType
-from rich.panel import Panel
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 COLOURS = {"api": "cyan", "memory": "magenta", "cognition": "yellow"}
 
 
-def panel(title: str, content: RenderableType, colour: str = "none") -> Panel:
-    """A box with a title."""
-    return Panel(content, title=title, title_align="left", border_style=colour)
+def panel(title: str, content: RenderableType, colour: str = "none") -> RenderableType:
+    """Something with a title above it."""
+    return Group(Rule(title, align="left", style=colour), Padding(content, (0, 2)))
 
 
 def table_of(*columns: str, right: tuple[str, ...] = ()) -> Table:

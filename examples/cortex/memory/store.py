@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from asyncio import Lock
 from collections.abc import Sequence
 from datetime import datetime
 from typing import ClassVar
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from examples.cortex.database import UtcDateTime, utc_now
+from examples.cortex.database import UtcDateTime, create_tables, utc_now
 from examples.cortex.memory.metrics import STORAGE_SIZE, operations
 
 
@@ -39,11 +40,11 @@ class MemoryStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+        self._measuring = Lock()
 
     async def open(self) -> None:
         """Create the table if it is not there yet, and measure what is."""
-        async with self.engine.begin() as connection:
-            await connection.run_sync(Base.metadata.create_all)
+        await create_tables(self.engine, Base.metadata)
         async with self._sessions() as session:
             for user_id, size in await session.execute(
                 select(Input.user_id, func.sum(Input.size)).group_by(Input.user_id)
@@ -60,7 +61,7 @@ class MemoryStore:
             kept = Input(user_id=user_id, conversation_id=conversation_id, text=text, size=len(text.encode()))
             session.add(kept)
             await session.commit()
-            await _measure(session, user_id)
+        await self._measure(user_id)
         return kept.id
 
     @operations.track("get_history")
@@ -76,10 +77,11 @@ class MemoryStore:
         async with self._sessions() as session:
             gone = await session.execute(delete(Input).where(Input.user_id == user_id))
             await session.commit()
-            await _measure(session, user_id)
+        await self._measure(user_id)
         return gone.rowcount
 
-
-async def _measure(session: AsyncSession, user_id: str) -> None:
-    size = await session.scalar(select(func.sum(Input.size)).where(Input.user_id == user_id))
-    STORAGE_SIZE.labels(user_id=user_id).set(size or 0)
+    async def _measure(self, user_id: str) -> None:
+        # One after the other: else a size could be set behind a newer one.
+        async with self._measuring, self._sessions() as session:
+            size = await session.scalar(select(func.sum(Input.size)).where(Input.user_id == user_id))
+            STORAGE_SIZE.labels(user_id=user_id).set(size or 0)
