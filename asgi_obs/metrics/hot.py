@@ -194,6 +194,10 @@ class HotGauge(Collector):
         """One less."""
         self.value -= 1.0
 
+    def set(self, value: float) -> None:
+        """So many."""
+        self.value = value
+
     def describe(self) -> Iterable[Metric]:
         """The metric without samples."""
         return [self._family()]

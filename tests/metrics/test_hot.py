@@ -41,6 +41,7 @@ def both() -> tuple[CollectorRegistry, CollectorRegistry]:
         for seconds in (0.0, 0.1, 0.5, 1.0, 7.0):
             histogram.labels("x").observe(seconds)
     for gauge in gauges:
+        gauge.set(5)
         gauge.inc()
         gauge.inc()
         gauge.dec()

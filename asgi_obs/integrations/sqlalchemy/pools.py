@@ -4,6 +4,9 @@ The gauges move when a connection is checked out, checked in, closed or detached
 collected: a scrape, also one of another process, finds them right. Connections are counted by their records, not asked
 of the pool, which has not yet finished when it tells of a change, and which a disposed engine replaces. It costs 6 µs
 for a connection that is taken and given back.
+
+Where several processes share their numbers, the size in a process that was forked counts from its first connection on,
+and that in the process which made the engine counts as well: with gunicorn --preload it is one pool too many.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from asgi_obs.errors import report
 from asgi_obs.health.forks import renew_in_children
 from asgi_obs.metrics.catalogue import create
+from asgi_obs.metrics.hot import HotGauge
 
 __all__ = ["watch_pool"]
 
@@ -30,20 +34,25 @@ __all__ = ["watch_pool"]
 def watch_pool(engine: Engine, registry: CollectorRegistry) -> Callable[[], None]:
     """Count the connections of an engine's pool, and time how long it takes to get one.
 
-    Those that are out already are counted when they are next taken. A pool that is watched already, as that of an
-    engine with other execution options is, stays with who watches it.
+    Those that are out already are counted when they are next taken. A pool that engines share is counted once, on the
+    registry of the first of them, until it is taken back for the last.
 
     Args:
         engine: A sync engine, or that in an async one.
         registry: Where the metrics are scraped.
 
     Returns:
-        What takes all of it back.
+        What takes all of it back; it is called as well when the engine is collected.
     """
-    if isinstance(engine.pool.connect, _TimedConnect):
-        return lambda: None
-    watch = _PoolWatch(engine, _gauges_of(registry), _Waiting(registry))
-    return watch.stop
+    present = engine.pool.connect
+    if isinstance(present, _TimedConnect):
+        watch = present.watch
+        watch.users += 1
+    else:
+        watch = _PoolWatch(engine, _gauges_of(registry), _Waiting(registry))
+    end = finalize(engine, watch.leave)
+    end.atexit = False
+    return end
 
 
 class _Counts(NamedTuple):
@@ -68,9 +77,10 @@ class _PoolGauges:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        size: Gauge = create("db_pool_size", registry)
-        checked_out: Gauge = create("db_pool_connections_checked_out", registry)
-        overflow: Gauge = create("db_pool_overflow", registry)
+        size: Gauge | HotGauge = create("db_pool_size", registry)
+        checked_out: Gauge | HotGauge = create("db_pool_connections_checked_out", registry)
+        overflow: Gauge | HotGauge = create("db_pool_overflow", registry)
+        self._is_hot = isinstance(size, HotGauge)
         self._set_size, self._set_checked_out, self._set_overflow = size.set, checked_out.set, overflow.set
         self._size, self._checked_out, self._overflow = _NOTHING
         self._shown: dict[_PoolWatch, _Counts] = {}
@@ -81,6 +91,9 @@ class _PoolGauges:
     def update(self, watch: _PoolWatch) -> None:
         """Show what has changed of an engine. Does not raise."""
         self._changed.append(watch)
+        self._settle()
+
+    def _settle(self) -> None:
         # Again after each release: a change may have come just before.
         while self._changed and self._lock.acquire(blocking=False):
             try:
@@ -94,7 +107,7 @@ class _PoolGauges:
         while self._changed:
             watch = self._changed.popleft()
             before, now = self._shown.pop(watch, _NOTHING), watch.counts()
-            if watch.is_on:
+            if now is not _NOTHING:  # rather than asked again: it may have stopped meanwhile
                 self._shown[watch] = now
             self._size += now.size - before.size
             self._checked_out += now.checked_out - before.checked_out
@@ -104,7 +117,7 @@ class _PoolGauges:
         self._set_overflow(self._overflow)
 
     def after_fork(self) -> None:
-        """Begin anew: the connections are the parent's. What remains, the sizes, is shown with the next change."""
+        """Begin anew: the connections are the parent's, and what remains are the sizes."""
         self._lock = Lock()
         watches = {*self._shown, *self._changed}
         self._size, self._checked_out, self._overflow = _NOTHING
@@ -113,6 +126,8 @@ class _PoolGauges:
         for watch in watches:
             watch.forget()
             self._changed.append(watch)
+        if self._is_hot:  # otherwise with the next change: not every process that is forked is to have a file
+            self._settle()
 
 
 class _Waiting:
@@ -141,11 +156,20 @@ class _TimedConnect:
 
     Args:
         pool: The pool.
+        watch: Who watches it.
         waiting: The metrics.
+
+    Attributes:
+        watch: Who watches the pool.
     """
 
-    def __init__(self, pool: Pool, waiting: _Waiting) -> None:
-        self._connect = pool.connect
+    def __init__(self, pool: Pool, watch: _PoolWatch, waiting: _Waiting) -> None:
+        self.watch = watch
+        present = pool.connect
+        # Two threads may find at the same time that the engine has another pool.
+        self._connect: Callable[[], PoolProxiedConnection] = (
+            present._connect if isinstance(present, _TimedConnect) else present
+        )
         self._waiting = waiting
 
     def __call__(self) -> PoolProxiedConnection:
@@ -171,7 +195,7 @@ class _PoolWatch:
         waiting: The metrics of those who wait.
 
     Attributes:
-        is_on: Whether it is counted.
+        users: How many engines it is for that have the same pool; with none it is not counted.
     """
 
     def __init__(self, engine: Engine, gauges: _PoolGauges, waiting: _Waiting) -> None:
@@ -180,16 +204,15 @@ class _PoolWatch:
         self._waiting = waiting
         self._out: set[ref[ConnectionPoolEntry]] = set()
         self._open: set[ref[ConnectionPoolEntry]] = set()
+        self.users = 1
+        self._follow(engine)
+        # Last: the engine may be in use.
         for name, listener in self._listeners():
             event.listen(engine, name, listener)
-        self.is_on = True
-        self._end = finalize(engine, self.stop)
-        self._end.atexit = False
-        self._disposed(engine)
 
     def counts(self) -> _Counts:
         """What is to be shown of the engine; nothing if it is no longer watched."""
-        if not self.is_on:
+        if not self.users:
             return _NOTHING
         overflow = len(self._open) - self._size if self._size else 0
         return _Counts(self._size, len(self._out), max(0, overflow))
@@ -199,17 +222,20 @@ class _PoolWatch:
         self._out.clear()
         self._open.clear()
 
-    def stop(self) -> None:
-        """Take everything back; what is still out has never been."""
-        self._end.detach()
-        engine = self._engine()
+    def leave(self) -> None:
+        """One of its engines wants it no more. For the last, take everything back; what is still out has never been."""
+        self.users -= 1
+        if not self.users:
+            self._stop()
+
+    def _stop(self) -> None:
+        engine, pool = self._engine(), self._pool()
         if engine is not None:
             for name, listener in self._listeners():
                 with suppress(exc.InvalidRequestError):  # somebody has given the engine another pool
                     event.remove(engine, name, listener)
-            if isinstance(engine.pool.connect, _TimedConnect):
-                del engine.pool.connect
-        self.is_on = False
+        if pool is not None and isinstance(pool.connect, _TimedConnect):
+            del pool.connect
         self._gauges.update(self)
 
     def _listeners(self) -> list[tuple[str, Callable[..., None]]]:
@@ -218,15 +244,16 @@ class _PoolWatch:
             ("checkin", self._checked_in),
             ("close", self._closed),
             ("detach", self._detached),
-            ("engine_disposed", self._disposed),
+            ("engine_disposed", self._follow),
         ]
 
-    def _disposed(self, engine: Engine) -> None:
+    def _follow(self, engine: Engine) -> None:
         """The engine has a new pool, which has the listeners of the old one, and nothing else of it."""
         pool = engine.pool
+        self._pool = ref(pool)
         self._size = pool.size() if isinstance(pool, QueuePool) else 0  # the only one that counts, with its async kin
         try:
-            pool.connect = _TimedConnect(pool, self._waiting)  # type: ignore[method-assign]
+            pool.connect = _TimedConnect(pool, self, self._waiting)  # type: ignore[method-assign]
         except Exception as error:  # noqa: BLE001 - a pool that does not allow it is not timed
             report("PoolWatch.time", error)
         self._gauges.update(self)
@@ -236,6 +263,9 @@ class _PoolWatch:
         self._out.add(mark)
         # Not when it is opened: what goes wrong then is not always told, and it would stay for good.
         self._open.add(mark)
+        engine = self._engine()
+        if engine is not None and engine.pool is not self._pool():  # `engine.pool = ...`, of which there is no event
+            self._follow(engine)
         self._gauges.update(self)
 
     def _checked_in(self, _connection: Any, record: ConnectionPoolEntry) -> None:

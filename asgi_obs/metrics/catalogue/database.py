@@ -33,9 +33,10 @@ DATABASE: Final = (
         "",
         "Statements that failed or were cancelled, by the driver's class of exception.",
     ),
-    Metric("db_pool_size", "gauge", (), "", "Connections that the pools keep, at most, without overflow."),
-    Metric("db_pool_connections_checked_out", "gauge", (), "", "Connections that are in use."),
-    Metric("db_pool_overflow", "gauge", (), "", "Connections that are open beyond the size of their pool."),
+    # Hot for they have no lock: the garbage collector may set them, in the middle of a scrape.
+    Metric("db_pool_size", "gauge", (), "", "Connections that the pools keep, at most, without overflow.", hot=True),
+    Metric("db_pool_connections_checked_out", "gauge", (), "", "Connections that are in use.", hot=True),
+    Metric("db_pool_overflow", "gauge", (), "", "Connections that are open beyond the size of their pool.", hot=True),
     Metric(
         "db_pool_wait_seconds",
         "histogram",
