@@ -5,8 +5,8 @@ collected: a scrape, also one of another process, finds them right. Connections 
 of the pool, which has not yet finished when it tells of a change, and which a disposed engine replaces. It costs 6 µs
 for a connection that is taken and given back.
 
-Where several processes share their numbers, the size in a process that was forked counts from its first connection on,
-and that in the process which made the engine counts as well: with gunicorn --preload it is one pool too many.
+Where several processes share their numbers, a size is that of those which serve (their event loop is monitored) or have
+a connection open: gunicorn with --preload makes the engine in a process that does neither.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from asgi_obs.errors import report
 from asgi_obs.health.forks import renew_in_children
 from asgi_obs.metrics.catalogue import create
 from asgi_obs.metrics.hot import HotGauge
+from asgi_obs.metrics.process.event_loop import loops
+from asgi_obs.metrics.process.monitor import refresh_with_samples
 
 __all__ = ["watch_pool"]
 
@@ -74,23 +76,33 @@ class _PoolGauges:
 
     Args:
         registry: Where they are scraped.
+
+    Attributes:
+        are_shared: Whether they are sums over the processes, too.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         size: Gauge | HotGauge = create("db_pool_size", registry)
         checked_out: Gauge | HotGauge = create("db_pool_connections_checked_out", registry)
         overflow: Gauge | HotGauge = create("db_pool_overflow", registry)
-        self._is_hot = isinstance(size, HotGauge)
+        self.are_shared = not isinstance(size, HotGauge)
         self._set_size, self._set_checked_out, self._set_overflow = size.set, checked_out.set, overflow.set
         self._size, self._checked_out, self._overflow = _NOTHING
         self._shown: dict[_PoolWatch, _Counts] = {}
         self._changed: deque[_PoolWatch] = deque()
         self._lock = Lock()
         renew_in_children(self)
+        if self.are_shared:
+            refresh_with_samples(self)
 
     def update(self, watch: _PoolWatch) -> None:
         """Show what has changed of an engine. Does not raise."""
         self._changed.append(watch)
+        self._settle()
+
+    def refresh(self) -> None:
+        """Show all engines: the process may have begun to serve. Does not raise."""
+        self._changed.extend(list(self._shown))
         self._settle()
 
     def _settle(self) -> None:
@@ -126,7 +138,7 @@ class _PoolGauges:
         for watch in watches:
             watch.forget()
             self._changed.append(watch)
-        if self._is_hot:  # otherwise with the next change: not every process that is forked is to have a file
+        if not self.are_shared:  # otherwise with the first sample: not every process that is forked is to have a file
             self._settle()
 
 
@@ -214,8 +226,10 @@ class _PoolWatch:
         """What is to be shown of the engine; nothing if it is no longer watched."""
         if not self.users:
             return _NOTHING
+        # The size of a pool that a process has only for those that it forks is none of its own.
+        is_used = self._open or not self._gauges.are_shared or loops.alive
         overflow = len(self._open) - self._size if self._size else 0
-        return _Counts(self._size, len(self._out), max(0, overflow))
+        return _Counts(self._size if is_used else 0, len(self._out), max(0, overflow))
 
     def forget(self) -> None:
         """Leave the connections to the process that this one was forked from."""

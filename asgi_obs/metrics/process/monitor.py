@@ -15,8 +15,8 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from time import monotonic
-from typing import Final
-from weakref import ref
+from typing import Final, Protocol
+from weakref import WeakSet, ref
 
 from prometheus_client import CollectorRegistry
 
@@ -29,7 +29,7 @@ from asgi_obs.metrics.process.sampler import ProcessSampler
 from asgi_obs.metrics.process.timers import running_loop
 from asgi_obs.metrics.process.watchdog import StallWatchdog
 
-__all__ = ["ProcessMonitor", "attach", "sample_if_stale", "show_on"]
+__all__ = ["ProcessMonitor", "Refreshable", "attach", "refresh_with_samples", "sample_if_stale", "show_on"]
 
 PERIOD: Final = 15.0
 """Seconds between two samples."""
@@ -41,6 +41,13 @@ PATIENCE: Final = 1.0
 """Seconds that a scrape waits for a sample which somebody else takes."""
 
 _nowhere: Final[Callable[[], object]] = lambda: None  # noqa: E731 - as a weak reference that is dead
+
+
+class Refreshable(Protocol):
+    """Something that is looked at whenever the process is."""
+
+    def refresh(self) -> None:
+        """Show what is so now."""
 
 
 class ProcessMonitor:
@@ -55,6 +62,7 @@ class ProcessMonitor:
         self._sampler = ProcessSampler()
         self._pauses = GarbagePauses()
         self._registries = Registries()
+        self._refreshed: WeakSet[Refreshable] = WeakSet()
         self._watchdog = StallWatchdog(loops, monotonic)
         self._begin()
 
@@ -103,6 +111,13 @@ class ProcessMonitor:
         """Show the process on a registry, from the next sample on; the registry is held weakly."""
         self._registries.add(registry)
 
+    def refresh_with_samples(self, refreshable: Refreshable) -> None:
+        """Have `refresh` called with each sample, the first of which comes when the process begins to serve.
+
+        It is held weakly.
+        """
+        self._refreshed.add(refreshable)
+
     def sample_if_stale(self) -> None:
         """Sample the process if its values are not good enough for a scrape: call it before one, in any thread.
 
@@ -121,6 +136,8 @@ class ProcessMonitor:
             try:
                 values = {**self._sampler.read(), **self._loops.read()}
                 self._registries.publish(values, self._pauses.take())
+                for refreshable in list(self._refreshed):
+                    refreshable.refresh()
             finally:
                 self._sampled_at = monotonic()
                 self._sampling.release()
@@ -155,5 +172,6 @@ if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork
     os.register_at_fork(after_in_child=_monitor.after_fork)
 
 attach: Final = _monitor.attach
+refresh_with_samples: Final = _monitor.refresh_with_samples
 sample_if_stale: Final = _monitor.sample_if_stale
 show_on: Final = _monitor.show_on

@@ -37,6 +37,7 @@ from asgi_obs.integrations.sqlalchemy import pools
 from asgi_obs.integrations.sqlalchemy.pools import watch_pool
 from asgi_obs.metrics.catalogue import create
 from asgi_obs.metrics.hot import HotGauge
+from asgi_obs.metrics.process.event_loop import loops
 
 ROOT = Path(__file__).parents[3]
 
@@ -532,20 +533,27 @@ def listeners(engine: Engine, name: str) -> Any:
     return getattr(engine.pool.dispatch, name)
 
 
-FORKING = """
-import os
+WATCHING = """
+import asyncio, os
 from prometheus_client import REGISTRY
 from sqlalchemy import QueuePool, create_engine
 from asgi_obs.integrations.sqlalchemy.pools import watch_pool
 from asgi_obs.metrics.multiprocess import view_of
+from asgi_obs.metrics.process.monitor import attach
 
-def show(where):
+def gauges():
     samples = [sample for family in view_of(REGISTRY).collect() for sample in family.samples]
     names = ("db_pool_size", "db_pool_connections_checked_out", "db_pool_overflow")
-    print(where, *(int(sample.value) for name in names for sample in samples if sample.name == name), flush=True)
+    return [int(sample.value) for name in names for sample in samples if sample.name == name]
+
+def show(where):
+    print(where, *gauges(), flush=True)
 
 engine = create_engine("sqlite://", poolclass=QueuePool, pool_size=2)
 watch_pool(engine, REGISTRY)
+"""
+
+FORKING = """
 held = engine.raw_connection()
 child = os.fork()
 if child == 0:
@@ -560,6 +568,33 @@ held.close()
 show("parent")
 """
 
+SERVING = """
+async def serve():
+    attach(0.0)
+    while gauges() != [2, 0, 0]:
+        await asyncio.sleep(0.01)
+    show("serving")
+
+show("parent")
+child = os.fork()
+if child == 0:
+    show("child")
+    asyncio.run(asyncio.wait_for(serve(), 60))
+    os._exit(0)
+os.waitpid(child, 0)
+show("parent")
+"""
+
+
+def run(script: str, directory: Path | None) -> list[str]:
+    """What a script has written in a process of its own, with shared values if there is a directory."""
+    environment = dict(os.environ)
+    if directory is not None:
+        environment["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    command = [sys.executable, "-c", WATCHING + script]
+    done = subprocess.run(command, env=environment, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.splitlines()
+
 
 class TestForks:
     @pytest.mark.parametrize(
@@ -570,12 +605,24 @@ class TestForks:
         ],
     )
     def test_every_process_has_its_own_connections(self, tmp_path, is_shared, expected) -> None:
-        environment = dict(os.environ)
-        if is_shared:
-            environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path)
-        command = [sys.executable, "-c", FORKING]
-        done = subprocess.run(command, env=environment, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-        assert done.stdout.splitlines() == expected
+        assert run(FORKING, tmp_path if is_shared else None) == expected
+
+    def test_a_shared_size_is_that_of_processes_that_serve(self, tmp_path) -> None:
+        assert run(SERVING, tmp_path) == ["parent 0 0 0", "child 0 0 0", "serving 2 0 0", "parent 0 0 0"]
+
+    @pytest.mark.anyio
+    async def test_a_shared_size_shows_when_the_process_begins_to_serve(
+        self, registry, numbers, monkeypatch, tmp_path, driver
+    ) -> None:
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+        engine = create_engine("sqlite://", creator=driver.connect, **POOL)
+        watch_pool(engine, registry)
+        assert numbers.gauges == (0, 0, 0)
+        loops.measure(asyncio.current_task(), 0.0, lambda: None)
+        pools._gauges_of(registry).refresh()
+        assert numbers.gauges == (SIZE, 0, 0)
+        loops.forget()
+        engine.dispose()
 
     def test_behind_a_fork_those_of_the_parent_are_forgotten(self, registry, numbers, engine) -> None:
         with engine.connect():
@@ -592,5 +639,5 @@ class TestForks:
         with engine.connect():
             pools._gauges_of(registry).after_fork()
             assert numbers.gauges == (SIZE, 1, 0)
-        assert numbers.gauges == (SIZE, 0, 0)
+        assert numbers.gauges == (0, 0, 0)
         engine.dispose()

@@ -96,11 +96,11 @@ def kill(postgres: Postgres) -> Callable[[int], object]:
 class TestGrowth:
     def test_ten_thousand_engines_leave_nothing(self, registry, signals) -> None:
         make_engines(200, registry)
-        before = counted(signals)
+        objects, threads, series = len(gc.get_objects()), set(threading.enumerate()), signals.series
         make_engines(10_000, registry)
-        after = counted(signals)
-        assert after[0] < before[0] + 100  # objects; what is kept of engines would be a hundred thousand
-        assert (after[1:], signals.total("db_pool_size"), signals.checked_out) == (before[1:], 0, 0)
+        assert len(gc.get_objects()) < objects + 1_000  # what is kept of engines would be a hundred thousand
+        assert {one for one in set(threading.enumerate()) - threads if not one.name.startswith("asgi_obs.")} == set()
+        assert (signals.series, signals.total("db_pool_size"), signals.checked_out) == (series, 0, 0)
 
     def test_engines_that_were_used_leave_no_memory(self, registry) -> None:
         tracemalloc.start()
@@ -122,10 +122,6 @@ def make_engines(number: int, registry: CollectorRegistry, every: int = 100) -> 
             engine.dispose()  # of the driver's connections: those of SQLite are to be closed
     del engine
     gc.collect()
-
-
-def counted(signals: Signals) -> tuple[int, int, int]:
-    return len(gc.get_objects()), threading.active_count(), signals.series
 
 
 class TestSqlite:

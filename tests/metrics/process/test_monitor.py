@@ -62,6 +62,24 @@ def has_ended(thread: threading.Thread) -> bool:
     return not thread.is_alive()
 
 
+class Refreshed:
+    """Counts how often it is refreshed."""
+
+    times = 0
+
+    def refresh(self) -> None:
+        self.times += 1
+
+
+def test_others_are_refreshed_with_each_sample_as_long_as_they_are_there(monitor: ProcessMonitor) -> None:
+    one, other = Refreshed(), Refreshed()
+    monitor.refresh_with_samples(one)
+    monitor.refresh_with_samples(other)
+    del other
+    monitor.sample_if_stale()
+    assert one.times == 1
+
+
 @both
 def test_with_an_event_loop_a_thread_begins_and_with_its_end_it_ends(
     run: Run, monitor: ProcessMonitor, registry: CollectorRegistry
