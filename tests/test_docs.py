@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from asgi_obs.metrics.catalogue import CATALOGUE, SHIPPED
+from asgi_obs.metrics.catalogue import SHIPPED
 from asgi_obs.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -30,18 +30,8 @@ def logging_restored() -> Iterator[None]:
     logging.captureWarnings(False)
 
 
-@pytest.fixture
-def catalogue_restored() -> Iterator[None]:
-    """The names of the guide stand in the documentation and in the examples, each time declared anew."""
-    before = dict(CATALOGUE)
-    CATALOGUE.clear()
-    CATALOGUE.update(SHIPPED)
-    yield
-    CATALOGUE.clear()
-    CATALOGUE.update(before)
-
-
-@pytest.mark.usefixtures("logging_restored", "catalogue_restored")
+# The names of the guide stand in the documentation and in the examples, each time declared anew.
+@pytest.mark.usefixtures("logging_restored", "only_shipped")
 @pytest.mark.parametrize("code", BLOCKS)
 def test_a_code_block_runs_as_it_stands(code: str) -> None:
     namespace: dict[str, object] = {"__name__": "documented"}

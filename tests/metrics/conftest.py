@@ -1,13 +1,12 @@
 """What the tests of the metrics share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from asgi_obs import OperationMetrics, errors
-from asgi_obs.metrics.catalogue import CATALOGUE, SHIPPED
 
 
 @pytest.fixture(params=["hot", "prometheus_client"])
@@ -28,17 +27,6 @@ def samples(registry: CollectorRegistry) -> Callable[..., dict[str, float]]:
         return {series: float(value) for series, value in pairs}
 
     return read
-
-
-@pytest.fixture
-def only_shipped() -> Iterator[None]:
-    """A catalogue without what other tests have declared; nor will it have what this one declares."""
-    before = dict(CATALOGUE)
-    CATALOGUE.clear()
-    CATALOGUE.update(SHIPPED)
-    yield
-    CATALOGUE.clear()
-    CATALOGUE.update(before)
 
 
 @pytest.fixture
