@@ -23,6 +23,7 @@ from typing import Any, Final
 from asgi_obs.classify import error_type
 from asgi_obs.errors import ConfigurationError
 from asgi_obs.exchange import Exchange
+from asgi_obs.integrations.sqlalchemy.normal import MAX_TEXT
 from asgi_obs.integrations.sqlalchemy.parameters import Parameters
 from asgi_obs.integrations.sqlalchemy.statements import Statement, describe
 from asgi_obs.logs import get_logger
@@ -33,9 +34,6 @@ from asgi_obs.settings import Settings
 __all__ = ["LOGGER", "QueryLog"]
 
 LOGGER: Final = "asgi_obs.db"
-
-MAX_STATEMENT: Final = 2_000
-"""Characters of a statement."""
 
 _CODES: Final = ("sqlstate", "pgcode", "sqlite_errorname")
 """The attributes of an exception that hold it: those of psycopg 3 and asyncpg, psycopg 2, sqlite3 (Python 3.11)."""
@@ -133,7 +131,7 @@ class QueryLog:
         # What is sensitive may stand anywhere in such a statement: in a comment, between dollars, in JSON.
         if self._is_production or self._redactor.is_sensitive(text):
             return describe(text, context).text
-        return self._redactor.redact_text(text)[:MAX_STATEMENT]
+        return self._redactor.redact_text(text)[:MAX_TEXT]
 
     def _slow(self, statement: Statement, seconds: float) -> None:
         _log.warning("slow SQL query", extra={**_fields(statement, seconds), "statement": statement.text})

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from asgi_obs.integrations.sqlalchemy.lexer import LexicalRules, Token, tokens_of
 
-__all__ = ["Normal", "normalize"]
+__all__ = ["MAX_TEXT", "Normal", "normalize"]
 
 MAX_TEXT: Final = 2_000
 """Characters of a statement that a log line has."""
